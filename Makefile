@@ -1,0 +1,71 @@
+# Each target sets up what it needs, so `make demo` works in a fresh checkout.
+# PYTHON=python3.12 chooses the Python; ARGS="..." adds options to a target's last command.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test format lint types cover soak bench check clean
+
+help: ## List the targets
+	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Build .venv, with alphabet and alphabet-replay in .venv/bin
+
+run: $(READY) ## Run the server
+	$(BIN)/alphabet run $(ARGS)
+
+demo: $(READY) ## Count a file of votes through a crash, and show that the totals agree
+	$(BIN)/alphabet demo $(ARGS)
+
+test: $(READY) ## Run all tests
+	$(BIN)/pytest $(ARGS)
+
+format: $(READY) ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+lint: $(READY) ## Check the code's style and form
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(READY) ## Check the types
+	$(BIN)/mypy
+
+cover: $(READY) ## Run all but the slow tests and report the branches they miss
+	$(BIN)/coverage run -m pytest -m "not slow" $(ARGS)
+	$(BIN)/coverage report
+
+soak: $(READY) ## Run all tests at length: many more examples and crashes
+	ALPHABET_SOAK=1 $(BIN)/pytest --override-ini faulthandler_timeout=7200 $(ARGS)
+
+bench: $(READY) ## Measure
+	$(BIN)/python -m bench $(ARGS)
+
+check: lint types ## Check style, form and types, of the tests too
+
+clean: ## Remove .venv and all that these targets made; never a data directory
+	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+define PYTHON_SUITS
+import sys
+if sys.version_info < (3, 11):
+    sys.exit("Python 3.11 or newer is needed, and $(PYTHON) is %d.%d: name one, as in `make setup PYTHON=python3.11`." % sys.version_info[:2])
+import importlib.util
+if importlib.util.find_spec("ensurepip") is None:
+    sys.exit("$(PYTHON) cannot make virtual environments: `apt-get install python%d.%d-venv` adds that." % sys.version_info[:2])
+endef
+export PYTHON_SUITS
+
+# The stamp is written last and removed before a change: without it .venv is half made, and is begun again.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c "$$PYTHON_SUITS"
+	@echo "Setting up .venv (half a minute or so)"
+	@test -e $@ || $(PYTHON) -m venv --clear .venv
+	@rm -f $@
+	@$(PIP_INSTALL) hatchling
+	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev]'
+	@touch $@

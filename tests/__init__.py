@@ -1,0 +1,1 @@
+"""What must be true of Alphabet, one module of facts for each module of code."""

@@ -1,0 +1,75 @@
+"""What an installed Alphabet consists of, read from a wheel built here."""
+
+import tomllib
+from collections.abc import Iterator
+from configparser import ConfigParser
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from hatchling.build import build_wheel
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = {"alphabet", "log", "recovery"}
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ZipFile]:
+    """Yield the wheel of this checkout, opened."""
+    monkeypatch.chdir(ROOT)
+    with ZipFile(tmp_path / build_wheel(str(tmp_path))) as opened:
+        yield opened
+
+
+def dist_info(wheel: ZipFile) -> str:
+    """Return the name of the wheel's metadata folder."""
+    [name] = {n.partition("/")[0] for n in wheel.namelist() if ".dist-info/" in n}
+    return name
+
+
+class TestWheel:
+    """The wheel's contents."""
+
+    def test_it_holds_the_three_packages_only(self, wheel: ZipFile) -> None:
+        """At its top level are the packages and the metadata, nothing else."""
+        top = {name.partition("/")[0] for name in wheel.namelist()}
+        assert top == PACKAGES | {dist_info(wheel)}
+
+    def test_it_holds_every_module(self, wheel: ZipFile) -> None:
+        """Each module of the checkout's packages is in it."""
+        modules = {
+            path.relative_to(ROOT).as_posix()
+            for package in PACKAGES
+            for path in (ROOT / package).rglob("*.py")
+        }
+        assert {n for n in wheel.namelist() if n.endswith(".py")} == modules
+
+    def test_it_says_that_it_is_typed(self, wheel: ZipFile) -> None:
+        """Type checkers find each package's marker."""
+        assert {f"{package}/py.typed" for package in PACKAGES} <= set(wheel.namelist())
+
+    def test_it_carries_the_licence(self, wheel: ZipFile) -> None:
+        """The licence's text goes along, unchanged."""
+        text = wheel.read(f"{dist_info(wheel)}/licenses/LICENSE")
+        assert text == (ROOT / "LICENSE").read_bytes()
+
+    def test_it_installs_two_commands(self, wheel: ZipFile) -> None:
+        """The commands are those that pyproject.toml declares, in modules it holds."""
+        entry_points = ConfigParser()
+        entry_points.read_string(
+            wheel.read(f"{dist_info(wheel)}/entry_points.txt").decode()
+        )
+        scripts = dict(entry_points["console_scripts"])
+        assert scripts == {
+            "alphabet": "alphabet.cli:run_program",
+            "alphabet-replay": "recovery.cli:run_program",
+        }
+        modules = {
+            s.partition(":")[0].replace(".", "/") + ".py" for s in scripts.values()
+        }
+        assert modules <= set(wheel.namelist())
+
+    def test_its_version_is_the_projects(self, wheel: ZipFile) -> None:
+        """The metadata folder names the distribution and its version."""
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        assert dist_info(wheel) == f"alphabet_votes-{project['version']}.dist-info"
