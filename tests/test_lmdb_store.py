@@ -1,0 +1,323 @@
+"""The store on LMDB beyond the contract: growth, full disks, other processes, damage.
+
+The disk that is full is real: a tmpfs of 1 MiB, mounted in a mount namespace of a
+child's own (`unshare --map-root-user --mount`, from util-linux, which every Debian
+has). It needs no privileges and leaves nothing behind.
+"""
+
+import json
+import mmap
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from log import failpoint
+from log.errors import CommitError, DamagedError, DirectoryError, ForeignError
+from log.lmdb_store import DATA_FILE, LmdbStore, check_file
+from log.store import BLOCKS, CURSORS, TABLES, Change
+from tests.faults import cut, flip_bit, zero_page
+from tests.process import PYTHON, ROOT, SECONDS_MAX, environment, finish
+
+ALL = 1 << 30
+ENOSPC, EIO = 28, 5
+PAGE_BYTES = mmap.PAGESIZE
+DISK_BYTES = 1 << 20
+ON_A_SMALL_DISK = (
+    "unshare",
+    "--map-root-user",
+    "--mount",
+    "sh",
+    "-c",
+    f'mount -t tmpfs -o size={DISK_BYTES} none "$0" && exec "$@"',
+)
+
+
+def append(number: int, value_bytes: int) -> Change:
+    """Return the change that appends one row."""
+    return Change(BLOCKS, number.to_bytes(8), bytes(value_bytes), is_append=True)
+
+
+@contextmanager
+def child(*words: object) -> Iterator[subprocess.Popen[str]]:
+    """Run a command of `tests.children` that holds something; end it afterwards."""
+    command = [*PYTHON, "tests.children", *map(str, words)]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment({}),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LmdbStore]:
+    """Return a new store with room for a hundred rows or so."""
+    store = LmdbStore.open(tmp_path, is_new=True, map_bytes=100 * PAGE_BYTES)
+    yield store
+    store.close()
+
+
+class TestDurability:
+    """What makes a commit durable."""
+
+    def test_every_commit_is_flushed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """LMDB flushes data and meta page at each commit, and writes no map."""
+        opened: list[lmdb.Environment] = []
+
+        real: Callable[..., lmdb.Environment] = lmdb.open
+
+        def spy(path: str, **options: object) -> lmdb.Environment:
+            opened.append(real(path, **options))
+            return opened[-1]
+
+        monkeypatch.setattr(lmdb, "open", spy)
+        store = LmdbStore.open(tmp_path, is_new=True)
+        flags = opened[0].flags()
+        assert (flags["sync"], flags["metasync"]) == (True, True)
+        assert (flags["writemap"], flags["map_async"]) == (False, False)
+        assert flags["lock"]
+        store.close()
+
+
+class TestGrowth:
+    """A map that was too small."""
+
+    @pytest.fixture
+    def moments(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Return the list of moments that commits reach from now on."""
+        moments: list[str] = []
+        monkeypatch.setattr(failpoint, "handler", moments.append)
+        return moments
+
+    def test_it_grows_in_a_put(self, store: LmdbStore, moments: list[str]) -> None:
+        """A row larger than the map is stored; the put found the map full."""
+        store.commit([append(1, 5 * 100 * PAGE_BYTES)], 1)
+        assert moments == ["commit.before_flush", "commit.after_flush"]
+        assert [len(value) for _, value in store.scan(BLOCKS, b"", ALL)] == [
+            500 * PAGE_BYTES
+        ]
+
+    def test_it_grows_in_a_commit(self, store: LmdbStore, moments: list[str]) -> None:
+        """Rows go on being stored where LMDB finds the map full when it commits."""
+        for number in range(1, 201):
+            store.commit([append(number, 3000)], number)
+        before, after = map(
+            moments.count, ("commit.before_flush", "commit.after_flush")
+        )
+        assert before > after == 200
+        assert len(store.scan(BLOCKS, b"", ALL)) == 200
+
+    def test_it_grows_below_readers(self, store: LmdbStore) -> None:
+        """Threads may read while the map grows under them."""
+        is_done = threading.Event()
+        counts: list[int] = []
+
+        def read() -> None:
+            while not is_done.is_set():
+                rows = store.scan(BLOCKS, b"", ALL)
+                assert all(value == bytes(3000) for _, value in rows)
+                counts.append(len(rows))
+
+        threads = [threading.Thread(target=read) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for number in range(1, 301):
+            store.commit([append(number, 3000)], number)
+        is_done.set()
+        for thread in threads:
+            thread.join()
+        assert len(store.scan(BLOCKS, b"", ALL)) == 300
+        assert len(set(counts)) > 1
+
+    def test_another_process_makes_it_grow(self, tmp_path: Path) -> None:
+        """A reader follows when the writer, another process, has grown the map."""
+        LmdbStore.open(tmp_path, is_new=True).close()
+        reader = LmdbStore.open(tmp_path, is_read_only=True, map_bytes=16 * PAGE_BYTES)
+        assert reader.get(BLOCKS, b"large") is None
+        assert finish("tests.children", "put", tmp_path, 5_000_000).code == 0
+        assert reader.get(BLOCKS, b"large") == bytes(5_000_000)
+        reader.close()
+
+    def test_a_map_that_cannot_grow_is_told(self, tmp_path: Path) -> None:
+        """Where the address space ends, commit and later reads say so, and no more."""
+        done = finish("tests.children", "past_the_address_space", tmp_path)
+        assert done.code == 0, done.stderr
+        committing, reading = json.loads(done.stdout)
+        assert "the map cannot grow to" in committing
+        assert "LMDB cannot read it" in reading
+
+    def test_a_limited_address_space_is_enough(self, tmp_path: Path) -> None:
+        """Where a process may map less, less is reserved."""
+        done = finish("tests.children", "in_little_memory", tmp_path, 1 << 30)
+        assert (done.code, done.stdout) == (0, "1"), done.stderr
+
+
+class TestFullDisk:
+    """A disk without room, and other errors of a commit."""
+
+    def test_nothing_is_lost_or_doubled(self, tmp_path: Path) -> None:
+        """After room was made the very same transaction goes in, and the next.
+
+        LMDB tells of it with the system's code where nothing of a write fits, and
+        with an input or output error where a part does. Both are met here.
+        """
+        codes = set()
+        for record_bytes in (100, 3000, 5000, 60_000):
+            words = [tmp_path, *PYTHON, "tests.children", "on_a_full_disk", tmp_path]
+            done = subprocess.run(
+                [*ON_A_SMALL_DISK, *map(str, words), str(record_bytes)],
+                cwd=ROOT,
+                env=environment({}),
+                capture_output=True,
+                text=True,
+                timeout=SECONDS_MAX,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            tries, acknowledged, found, cursor = json.loads(done.stdout)
+            codes |= {code for code, _, _ in tries}
+            assert [each[1:] for each in tries] == [[False, acknowledged]] * 3
+            assert found == list(range(1, acknowledged + 3))
+            assert cursor == acknowledged + 2
+        assert codes == {ENOSPC, EIO}
+
+    def test_another_error_is_no_full_disk(self, tmp_path: Path) -> None:
+        """An error with room on the disk is not taken for a full one."""
+        done = finish("tests.children", "past_a_file_size", tmp_path / "data")
+        assert done.code == 0, done.stderr
+        name, line, is_held, found = json.loads(done.stdout)
+        assert name == "CommitError"
+        assert "the commit after sequence 0 failed: LMDB says" in line
+        assert "\n" not in line
+        assert not is_held
+        assert found == [1]
+
+
+class TestReaders:
+    """Readers in other processes."""
+
+    def test_a_dead_reader_is_dropped(self, store: LmdbStore) -> None:
+        """The slot of a reader that was killed is free again."""
+        with child("readers", store.path, 1) as process:
+            assert store.drop_dead_readers() == 0
+            process.kill()
+            process.wait()
+            assert store.drop_dead_readers() == 1
+
+    def test_too_many_readers_are_no_damage(self, store: LmdbStore) -> None:
+        """Where readers have taken every slot, reading says so, and works again."""
+        with (
+            child("readers", store.path, 126),
+            pytest.raises(DirectoryError, match="READERS_FULL") as caught,
+        ):
+            store.get(BLOCKS, b"a")
+        assert "damaged" not in str(caught.value)
+        store.drop_dead_readers()
+        assert store.get(BLOCKS, b"a") is None
+
+
+class TestOpen:
+    """What is refused before LMDB sees it, and stays as it is."""
+
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        """Return a store's file, closed."""
+        store = LmdbStore.open(tmp_path, is_new=True)
+        for number in range(1, 4):
+            store.commit([append(number, 9000)], number)
+        store.close()
+        return tmp_path / DATA_FILE
+
+    def refused(self, file: Path) -> str:
+        """Return why a store is refused as damaged; its file must not change."""
+        before = file.read_bytes()
+        with pytest.raises(DamagedError) as caught:
+            LmdbStore.open(file.parent)
+        assert file.read_bytes() == before
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    def test_a_sound_store_is_opened(self, file: Path) -> None:
+        """The file that the other tests damage is sound."""
+        check_file(file.parent)
+        store = LmdbStore.open(file.parent)
+        assert len(store.scan(BLOCKS, b"", ALL)) == 3
+        store.close()
+
+    @pytest.mark.parametrize("page", [0, 1])
+    def test_a_zeroed_meta_page(self, file: Path, page: int) -> None:
+        """A store that lost one of its meta pages is refused as damaged."""
+        zero_page(file, page)
+        assert f"meta page {page}" in self.refused(file)
+
+    @pytest.mark.parametrize("page", [0, 1])
+    def test_a_damaged_number(self, file: Path, page: int) -> None:
+        """A store whose transactions' numbers rotted is refused as damaged."""
+        flip_bit(file, page * PAGE_BYTES + 144, bit=6)
+        assert "two transactions in a row" in self.refused(file)
+
+    def test_a_cut_file(self, file: Path) -> None:
+        """A store that lost its last byte is refused, and no process dies."""
+        cut(file, file.stat().st_size - 1)
+        assert "cut short" in self.refused(file)
+
+    def test_an_empty_file(self, file: Path) -> None:
+        """A store that lost all its bytes is refused."""
+        cut(file, 0)
+        assert "too short to hold meta page 0" in self.refused(file)
+
+    @pytest.mark.parametrize("table", TABLES)
+    def test_a_missing_table(self, file: Path, table: str) -> None:
+        """A store without one of its tables is refused as damaged."""
+        with (
+            lmdb.open(str(file.parent), lib_version=0, max_dbs=5) as environment,
+            environment.begin(write=True) as transaction,
+        ):
+            transaction.drop(environment.open_db(table.encode(), transaction))
+        assert "a table is missing" in self.refused(file)
+
+    def test_a_damaged_tree(self, file: Path) -> None:
+        """A store whose tree leads to a page of another kind is damaged."""
+        data = bytearray(file.read_bytes())
+        for page in range(2, len(data) // PAGE_BYTES):
+            data[page * PAGE_BYTES + 10] ^= 0x02
+        file.write_bytes(data)
+        with pytest.raises(DamagedError, match=r"LMDB says: .*MDB_CORRUPTED"):
+            LmdbStore.open(file.parent)
+
+    def test_the_other_engine(self, tmp_path: Path) -> None:
+        """A file of LMDB 1.0 is another's, and no damage."""
+        lmdb.open(str(tmp_path), lib_version=1, map_size=1 << 20).close()
+        with pytest.raises(ForeignError, match=r"LMDB 1\.0, not LMDB 0\.9; use the"):
+            LmdbStore.open(tmp_path)
+
+    def test_no_file(self, tmp_path: Path) -> None:
+        """A directory without LMDB's file is the operator's mistake."""
+        with pytest.raises(DirectoryError, match=r"data\.mdb: No such file"):
+            LmdbStore.open(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_reader_changes_nothing(self, file: Path) -> None:
+        """A store opened for reading cannot be written, and leaves its file alone."""
+        before = file.read_bytes()
+        store = LmdbStore.open(file.parent, is_read_only=True)
+        assert len(store.scan(BLOCKS, b"", ALL)) == 3
+        with pytest.raises(CommitError):
+            store.commit([Change(CURSORS, b"out", b"1")], 3)
+        store.close()
+        assert file.read_bytes() == before
