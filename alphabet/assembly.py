@@ -1,0 +1,238 @@
+"""Builds a server from what the command line says: the one place that wires parts.
+
+It binds before it touches the data directory, so that a port in use costs nothing;
+it listens only when the state is rebuilt and every sink's row is committed.
+"""
+
+import contextlib
+import resource
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+from alphabet.address import Address, NamedAddress
+from alphabet.console_sink import ConsoleSink
+from alphabet.delivery import Delivery
+from alphabet.engine import Engine
+from alphabet.feed import Feed
+from alphabet.inbox import Inbox
+from alphabet.journal import Journal
+from alphabet.machine import Machine
+from alphabet.server import Server, Sink
+from alphabet.snapshotter import Snapshotter
+from alphabet.sources import Limits, Listener, Sources
+from alphabet.startup import Consent, Opened, SinkError
+from alphabet.subscription import Pace, Subscription
+from alphabet.tcp_sink import TcpSink
+from alphabet.waker import Waker
+from log.row import Cursor
+
+SINK = "out"
+"""The name of a sink that is the only one."""
+BACKLOG = 1024
+_SPARE_DESCRIPTORS = 100
+
+
+@attrs.frozen
+class BindError(Exception):
+    """An address that cannot be listened on."""
+
+    address: Address
+    reason: str
+
+    def __str__(self) -> str:
+        """Name the address, the cause and the way on."""
+        return (
+            f"cannot listen on {self.address}: {self.reason}; give another address "
+            "with --in HOST:PORT (port 0 takes a free one)"
+        )
+
+
+class PipelineError(ValueError):
+    """A pipeline that the operator named and the application has not got."""
+
+
+@attrs.frozen
+class Settings:
+    """What `alphabet run` is asked for; each field is an option."""
+
+    data_dir: Path
+    inputs: tuple[NamedAddress, ...]
+    outputs: tuple[NamedAddress, ...] = ()
+    has_console: bool = False
+    out_from: int | None = None
+    forgotten_sinks: tuple[str, ...] = ()
+    snapshot_every: int = 1_000_000
+    inbox_bytes: int = 16 << 20
+    drain_seconds: float = 5.0
+    limits: Limits = attrs.Factory(Limits)
+    consent: Consent = attrs.Factory(Consent)
+
+
+@contextlib.contextmanager
+def assembled(
+    settings: Settings, machine: Machine, journal: Journal
+) -> Iterator[Server]:
+    """Give a server that is ready to run; its directory and sockets end with it.
+
+    They stay open when the server failed, or left a thread behind: then the end of
+    the process closes them.
+
+    Raises SinkError, PipelineError, BindError, or an error of `log` or `recovery`.
+    """
+    addresses = name_sinks(settings.outputs)
+    _raise_file_limit(settings.limits.connections_max)
+    with contextlib.ExitStack() as stack:
+        listeners = [
+            stack.enter_context(_bound(address, machine)) for address in settings.inputs
+        ]
+        opened = Opened.open(settings.data_dir, machine, settings.consent, journal)
+        stack.callback(opened.close)
+        cursors = opened.settle_sinks(
+            list(addresses), settings.out_from, settings.forgotten_sinks, journal
+        )
+        engine = Engine(
+            machine,
+            opened.log.tail,
+            settings.snapshot_every,
+            snapshot_sequence=opened.snapshot_sequence,
+        )
+        stopping = threading.Event()
+        inbox = Inbox(settings.inbox_bytes)
+        sources = Sources(listeners, inbox, settings.limits, journal)
+        inbox.on_room = sources.waker.wake
+        wiring = _Wiring(opened, machine, inbox, journal, stopping)
+        sinks = list(wiring.sinks(addresses, cursors, settings))
+        snapshotter = Snapshotter(
+            opened.log,
+            opened.snapshots,
+            machine,
+            floors=lambda: [sink.floor for sink in sinks if sink.floor is not None],
+            on_done=engine.snapshot_done,
+            journal=journal,
+        )
+        server = Server(
+            opened,
+            engine,
+            inbox,
+            sources,
+            sinks,
+            snapshotter,
+            journal,
+            stopping,
+            settings.drain_seconds,
+        )
+        _listen(listeners)
+        try:
+            yield server
+        finally:
+            if not server.is_quiet:
+                # A thread that is left may be inside the log.
+                stack.pop_all()
+
+
+@attrs.frozen
+class _Wiring:
+    """What every sink is built on."""
+
+    opened: Opened
+    machine: Machine
+    inbox: Inbox
+    journal: Journal
+    stopping: threading.Event
+
+    def sinks(
+        self,
+        addresses: Mapping[str, Address],
+        cursors: Mapping[str, Cursor],
+        settings: Settings,
+    ) -> Iterator[Sink]:
+        for name, address in addresses.items():
+            yield self._tcp_sink(name, address, cursors[name])
+        if settings.has_console:
+            yield self._console_sink(self.opened.log.tail.sequence)
+
+    def _tcp_sink(self, name: str, address: Address, cursor: Cursor) -> TcpSink:
+        waker = Waker()
+        return TcpSink(
+            name,
+            address,
+            Delivery(cursor),
+            self._subscription(waker),
+            waker,
+            self.journal,
+            self.stopping,
+        )
+
+    def _console_sink(self, start: int) -> ConsoleSink:
+        waker = Waker()
+        subscription = self._subscription(waker)
+        return ConsoleSink(start, subscription, waker, self.journal, self.stopping)
+
+    def _subscription(self, waker: Waker) -> Subscription:
+        feed = Feed(self.opened.log.tail.sequence, waker.wake)
+        pace = Pace(lambda: not self.inbox.is_empty, self.stopping.wait)
+        return Subscription(feed, self.opened.replayer, self.machine.fresh(), pace)
+
+
+def name_sinks(outputs: Sequence[NamedAddress]) -> dict[str, Address]:
+    """Give every sink its name: `out` to a single one; raises SinkError."""
+    if len(outputs) == 1:
+        return {outputs[0].name or SINK: outputs[0].address}
+    named: dict[str, Address] = {}
+    for output in outputs:
+        if output.name is None:
+            raise SinkError(
+                f"several sinks need names of their own: --out NAME@{output.address}"
+            )
+        if output.name in named:
+            raise SinkError(f"two sinks are named {output.name!r}")
+        named[output.name] = output.address
+    return named
+
+
+@contextlib.contextmanager
+def _bound(named: NamedAddress, machine: Machine) -> Iterator[Listener]:
+    """Bind an address, not listening yet."""
+    names = machine.pipeline_names
+    name = names[0] if named.name is None else named.name
+    address = named.address
+    if name not in names:
+        known = ", ".join(names)
+        raise PipelineError(f"there is no pipeline {name!r} (known pipelines: {known})")
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as bound:
+        bound.settimeout(0)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((address.host, address.port))
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise BindError(address, reason) from error
+        number = names.index(name)
+        decoder = machine.definition.pipelines[number].source.decoder
+        yield Listener(bound, number, decoder)
+
+
+def _listen(listeners: Sequence[Listener]) -> None:
+    for listener in listeners:
+        try:
+            listener.socket.listen(BACKLOG)
+        except OSError as error:
+            host, port = listener.socket.getsockname()[:2]
+            raise BindError(
+                Address(host, port), error.strerror or str(error)
+            ) from error
+
+
+def _raise_file_limit(connections_max: int) -> None:
+    """Let the process have as many files as its connections need, where it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections_max + _SPARE_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))

@@ -1,0 +1,79 @@
+"""`--out -`: every new total as a line on standard output.
+
+A sink like any other, but that it has no cursor: it starts at the log's end.
+"""
+
+import os
+import select
+import threading
+import time
+
+import attrs
+
+from alphabet.journal import Journal
+from alphabet.printing import OutputFormatError, format_outputs
+from alphabet.subscription import Subscription
+from alphabet.waker import Waker
+from log.errors import LogError
+from log.row import Cursor
+from recovery.errors import RecoveryError
+
+NAME = "-"
+IDLE_SECONDS = 1.0
+
+
+@attrs.define(eq=False)
+class ConsoleSink:
+    """Prints what is released; `run` is for a thread of its own."""
+
+    start: int
+    subscription: Subscription
+    waker: Waker
+    journal: Journal
+    stopping: threading.Event
+    descriptor: int = 1
+    name: str = NAME
+    cursor: Cursor | None = None
+    floor: int | None = None
+    _drain_until: float | None = attrs.field(default=None, init=False)
+
+    def drain(self, until: float) -> None:
+        """Print what is left, until a monotonic time, then end the thread."""
+        self._drain_until = until
+        self.waker.wake()
+
+    def run(self) -> None:
+        """Print until drained, or until nobody reads any more."""
+        try:
+            self._print_all()
+        except (OSError, LogError, RecoveryError) as error:
+            if not self.stopping.is_set():
+                self.journal.error(f"--out - has stopped: {error}")
+        finally:
+            self.subscription.feed.detach()
+
+    def _print_all(self) -> None:
+        self.subscription.begin(self.start)
+        while not self._is_drained():
+            outputs = self.subscription.next()
+            if outputs is None:
+                select.select([self.waker], [], [], IDLE_SECONDS)
+                self.waker.clear()
+                continue
+            text = memoryview(_format(outputs.data).encode())
+            while text:
+                text = text[os.write(self.descriptor, text) :]
+
+    def _is_drained(self) -> bool:
+        until = self._drain_until
+        if until is None:
+            return False
+        return self.subscription.is_at_end or time.monotonic() >= until
+
+
+def _format(data: bytes) -> str:
+    """Write totals as lines; what is none, as the bytes it is."""
+    try:
+        return format_outputs(data)
+    except OutputFormatError:
+        return f"{data!r}\n"

@@ -1,0 +1,240 @@
+"""The engine: arrivals in, sealed batches out, outputs only for what is durable.
+
+A machine of named steps that knows no sockets, clocks, threads or LMDB:
+
+```
+take(arrivals)   decode, number, compute, encode          the open batch grows
+seal(now)        close the open batch                     a Batch is in flight
+flushed()        the oldest batch in flight is durable
+release()        give that batch's outputs and receipts away
+```
+
+Invariants:
+
+- nothing that `take` computed is given away before `flushed` was told for its batch;
+- batches are flushed and released in the order they were sealed;
+- the state may run ahead of the flush; after a failed commit the engine is of no
+  more use than to offer the very same batch again.
+
+`take` and `seal` are called by one thread, `flushed` and `release` by one thread;
+these may be two. What the two share is a queue that only grows at one end.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from alphabet.arrival import Arrival, End, Received, Refusal
+from alphabet.machine import Capture, Machine
+from alphabet.outputs import Outputs
+from log.block import Block, Records, Tail
+from log.log import Transaction
+from log.row import Cursor, Reject
+
+REJECTS_PER_COMMIT_MAX = 100
+ALONE_SECONDS_MIN = 1.0
+"""How far apart are commits that hold no events, only rejects or cursors."""
+
+
+@attrs.frozen
+class Batch:
+    """What one commit stores, and what may leave once it is durable.
+
+    `last_sequence` is the log's last sequence with this batch.
+    """
+
+    transaction: Transaction
+    last_sequence: int
+    outputs: tuple[Outputs, ...] = ()
+    receipts: tuple[object, ...] = ()
+    capture: Capture | None = None
+
+
+@attrs.frozen
+class Rejection:
+    """A reject, and the connection it came by (None for a failed event)."""
+
+    connection: object
+    reject: Reject
+
+
+@attrs.define
+class _OpenBatch:
+    """What has been taken since the last seal."""
+
+    blocks: list[Block] = attrs.Factory(list)
+    outputs: list[Outputs] = attrs.Factory(list)
+    receipts: list[object] = attrs.Factory(list)
+    capture: Capture | None = None
+
+
+@attrs.define
+class Engine:
+    """One application's state on its way through the log.
+
+    `tail` is the end of all that was taken, `durable` of all that was flushed.
+    `snapshot_sequence` is where the last snapshot was taken.
+    """
+
+    machine: Machine
+    tail: Tail
+    snapshot_every: int
+    snapshot_sequence: int = 0
+    durable: Tail = attrs.field(init=False)
+    _open: _OpenBatch = attrs.field(factory=_OpenBatch, init=False)
+    _rejects: list[Reject] = attrs.field(factory=list, init=False)
+    _cursors: dict[str, Cursor] = attrs.field(factory=dict, init=False)
+    _alone_at: float = attrs.field(default=float("-inf"), init=False)
+    _is_capturing: bool = attrs.field(default=False, init=False)
+    _in_flight: deque[Batch] = attrs.field(factory=deque, init=False)
+    _durable_batches: deque[Batch] = attrs.field(factory=deque, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Begin with nothing in flight."""
+        self.durable = self.tail
+
+    def take(self, arrivals: Sequence[Arrival], time_ns: int) -> list[Rejection]:
+        """Decode, number, compute and encode what arrived; say what did not count.
+
+        Events of one connection keep their order; those of one pipeline become one
+        block. `time_ns` is the wall clock.
+        """
+        rejections: list[Rejection] = []
+        payloads: dict[int, list[bytes]] = {}
+        values: dict[int, list[object]] = {}
+        for arrival in arrivals:
+            match arrival:
+                case Received():
+                    decoded = self.machine.decode(
+                        arrival.pipeline, arrival.frames.payloads
+                    )
+                    payloads.setdefault(arrival.pipeline, []).extend(decoded.payloads)
+                    values.setdefault(arrival.pipeline, []).extend(decoded.values)
+                    rejections += _undecodable(arrival, decoded.refused, time_ns)
+                case Refusal():
+                    rejections.append(Rejection(arrival.connection, arrival.reject))
+                case End():
+                    self._open.receipts.append(arrival.connection)
+        for pipeline in sorted(payloads):
+            if payloads[pipeline]:
+                rejections += self._compute(
+                    pipeline, payloads[pipeline], values[pipeline], time_ns
+                )
+        room = REJECTS_PER_COMMIT_MAX - len(self._rejects)
+        self._rejects += [rejection.reject for rejection in rejections[: max(room, 0)]]
+        return rejections
+
+    def ride(self, cursors: Mapping[str, Cursor]) -> None:
+        """Let sinks' cursors ride along with the next commit."""
+        self._cursors |= cursors
+
+    def seal(self, now: float, *, is_last: bool = False) -> Batch | None:
+        """Close the open batch, or say that nothing is worth a commit yet.
+
+        `now` is a monotonic clock's seconds: rejects and cursors alone wait until
+        their last commit alone is a second old, but for the last batch of all.
+        """
+        opened = self._open
+        has_riders = bool(self._rejects or self._cursors)
+        may_ride = opened.blocks or is_last or now - self._alone_at >= ALONE_SECONDS_MIN
+        if not (opened.blocks or opened.receipts or (has_riders and may_ride)):
+            return None
+        transaction = Transaction(tuple(opened.blocks))
+        if may_ride:
+            transaction = attrs.evolve(
+                transaction, cursors=self._cursors, rejects=tuple(self._rejects)
+            )
+            self._cursors, self._rejects = {}, []
+            if has_riders and not opened.blocks:
+                self._alone_at = now
+        batch = Batch(
+            transaction,
+            self.tail.sequence,
+            tuple(opened.outputs),
+            tuple(opened.receipts),
+            opened.capture,
+        )
+        self._open = _OpenBatch()
+        self._in_flight.append(batch)
+        return batch
+
+    def flushed(self) -> None:
+        """Note that the oldest batch in flight is durable."""
+        batch = self._in_flight.popleft()
+        if batch.transaction.blocks:
+            self.durable = batch.transaction.blocks[-1].tail
+        self._durable_batches.append(batch)
+
+    def release(self) -> Batch:
+        """Give the oldest durable batch away: its outputs and receipts may leave."""
+        return self._durable_batches.popleft()
+
+    def capture(self) -> Capture:
+        """Give the states after all that was taken, flushed or not."""
+        return Capture(self.tail.sequence, self.machine.dump())
+
+    def snapshot_done(self, sequence: int) -> None:
+        """Note that the snapshot in the making is done, kept or not."""
+        self.snapshot_sequence = sequence
+        self._is_capturing = False
+
+    def _compute(
+        self, pipeline: int, payloads: list[bytes], values: list[object], time_ns: int
+    ) -> list[Rejection]:
+        """Make one block of one pipeline's events; give those that failed."""
+        first_sequence = self.tail.sequence + 1
+        is_free = not self._is_capturing
+        capture_from = self.snapshot_sequence + self.snapshot_every if is_free else None
+        computed = self.machine.compute(pipeline, first_sequence, values, capture_from)
+        if computed.capture is not None:
+            self._is_capturing = True
+            self._open.capture = computed.capture
+        block = Block.seal(
+            self.tail, Records.pack(payloads), time_ns=time_ns, pipeline=pipeline
+        )
+        self.tail = block.tail
+        self._open.blocks.append(block)
+        self._open.outputs.append(computed.outputs)
+        return [
+            Rejection(
+                None,
+                Reject(
+                    time_ns=block.time_ns,
+                    reason=failure.reason,
+                    cause=failure.cause,
+                    peer="",
+                    position=None,
+                    sequence=failure.sequence,
+                    payload_bytes=len(payloads[failure.sequence - first_sequence]),
+                    payload=payloads[failure.sequence - first_sequence],
+                ),
+            )
+            for failure in computed.failures
+        ]
+
+
+def _undecodable(
+    arrival: Received, refused: Sequence[tuple[int, str]], time_ns: int
+) -> list[Rejection]:
+    """Make the rejects of the payloads, by index, that their decoder refused."""
+    payloads = arrival.frames.payloads
+    rejections = []
+    position = arrival.frames.position
+    passed = 0
+    for index, cause in refused:
+        position += arrival.header_bytes * (index - passed)
+        position += sum(map(len, payloads[passed:index]))
+        passed = index
+        reject = Reject(
+            time_ns=time_ns,
+            reason="decode",
+            cause=cause,
+            peer=arrival.peer,
+            position=position,
+            sequence=0,
+            payload_bytes=len(payloads[index]),
+            payload=payloads[index],
+        )
+        rejections.append(Rejection(arrival.connection, reject))
+    return rejections

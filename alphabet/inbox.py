@@ -1,0 +1,81 @@
+"""The bounded queue between the sources and the engine.
+
+Bounded in bytes: past the bound the sources stop reading, and TCP slows the senders.
+What arrives while a commit is in flight gathers here and becomes the next batch.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+import attrs
+
+from alphabet.arrival import Arrival
+
+ARRIVAL_BYTES = 64
+"""What an arrival weighs beside its payloads, so that empty ones are bounded too."""
+
+
+@attrs.define(eq=False)
+class Inbox:
+    """Arrivals in order, each with the bytes it weighs.
+
+    `on_room` is called when the inbox has gone from full to not full.
+    """
+
+    bytes_max: int
+    on_room: Callable[[], None] = lambda: None
+    _changed: threading.Condition = attrs.Factory(threading.Condition)
+    _arrivals: deque[tuple[Arrival, int]] = attrs.field(factory=deque, init=False)
+    _bytes: int = attrs.field(default=0, init=False)
+    _is_closed: bool = attrs.field(default=False, init=False)
+
+    @property
+    def is_full(self) -> bool:
+        """Say whether the sources must wait."""
+        return self._bytes >= self.bytes_max
+
+    @property
+    def is_empty(self) -> bool:
+        """Say whether nothing is waiting."""
+        return not self._arrivals
+
+    @property
+    def is_done(self) -> bool:
+        """Say whether all has been taken and nothing more will come."""
+        return self._is_closed and not self._arrivals
+
+    def put(self, arrival: Arrival, payload_bytes: int) -> None:
+        """Add an arrival; it is for the caller to heed `is_full`."""
+        size = payload_bytes + ARRIVAL_BYTES
+        with self._changed:
+            self._arrivals.append((arrival, size))
+            self._bytes += size
+            self._changed.notify()
+
+    def take(self, bytes_max: int, wait_seconds: float) -> list[Arrival]:
+        """Take what is there, up to about `bytes_max` bytes, waiting if nothing is.
+
+        Gives an empty list when the time is up, or the inbox is closed and empty.
+        """
+        taken: list[Arrival] = []
+        size = 0
+        with self._changed:
+            if not self._arrivals and not self._is_closed:
+                self._changed.wait(wait_seconds)
+            was_full = self.is_full
+            while self._arrivals and size < bytes_max:
+                arrival, arrival_size = self._arrivals.popleft()
+                taken.append(arrival)
+                size += arrival_size
+            self._bytes -= size
+            has_room_again = was_full and not self.is_full
+        if has_room_again:
+            self.on_room()
+        return taken
+
+    def close(self) -> None:
+        """Say that nothing more will come."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()

@@ -1,0 +1,318 @@
+"""An application at work: its states, and the way of an event through a pipeline.
+
+Decode, compute, encode are the application's own; what is settled here is what
+happens when one of them raises, the same live, in replay and for a sink that reads
+the log again:
+
+- `decode` raises: the payload is refused and never becomes an event;
+- `compute` or `encode` raises: the event failed, it keeps its sequence and has no
+  output, and the state is whatever `compute` left, as it will be in every replay;
+- MemoryError, RecursionError and what is no Exception end everything.
+
+Pure: no sockets, clocks or files. A `Machine` belongs to one thread.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self
+
+import attrs
+
+from alphabet.outputs import Outputs
+from alphabet.state_codec import PICKLE, StateCodec, choose_codec
+from alphabet.wallaroo import Application, Pipeline
+from log.row import OPAQUE
+from recovery.errors import ReplayError, StateError
+from recovery.snapshot import State
+
+FATAL = (MemoryError, RecursionError)
+CAUSE_CHARS_MAX = 500
+
+Step = Callable[[Any], tuple[Any, bool]]
+
+
+@attrs.frozen
+class Decoded:
+    """Payloads and what they mean, in order; `refused` are (index, cause)."""
+
+    payloads: list[bytes]
+    values: list[Any]
+    refused: list[tuple[int, str]]
+
+
+@attrs.frozen
+class Failure:
+    """An event whose `reason` (compute or encode) raised `cause`."""
+
+    sequence: int
+    reason: str
+    cause: str
+
+
+@attrs.frozen
+class Capture:
+    """Every state's bytes after event `sequence`."""
+
+    sequence: int
+    states: tuple[State, ...]
+
+
+@attrs.frozen
+class Computed:
+    """What a run of events gave."""
+
+    outputs: Outputs
+    failures: list[Failure]
+    capture: Capture | None
+
+
+@attrs.define
+class Machine:
+    """The states of one application, and its pipelines bound to them.
+
+    `is_marked` tells whether the last event's compute returned True.
+    """
+
+    definition: Application
+    _module: object = None
+    is_marked: bool = attrs.field(default=False, init=False)
+    _codecs: dict[str, StateCodec] = attrs.field(init=False)
+    _states: dict[str, Any] = attrs.field(init=False)
+    _steps: list[Step] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Find every state's codec, and begin."""
+        self._codecs = {
+            step.state_name: choose_codec(step.state_builder, self._module)
+            for pipeline in self.definition.pipelines
+            for step in pipeline.steps
+        }
+        self.reset()
+
+    def fresh(self) -> Self:
+        """Give another machine of the same application, before its first event."""
+        return type(self)(self.definition, self._module)
+
+    @property
+    def application(self) -> str:
+        """The application's name."""
+        return self.definition.name
+
+    @property
+    def state_version(self) -> int:
+        """The application module's STATE_VERSION, 1 if it has none."""
+        return int(getattr(self._module, "STATE_VERSION", 1))
+
+    @property
+    def record_schema(self) -> str:
+        """The form of the records: the first decoder's, `opaque` if it tells none."""
+        decoder = self.definition.pipelines[0].source.decoder
+        return str(getattr(decoder, "record_schema", OPAQUE))
+
+    @property
+    def pipeline_names(self) -> tuple[str, ...]:
+        """The pipelines' names, in the order of their numbers."""
+        return tuple(pipeline.name for pipeline in self.definition.pipelines)
+
+    @property
+    def pickled(self) -> list[str]:
+        """The names of the states that go through pickle."""
+        return [
+            name for name, codec in self._codecs.items() if codec.encoding == PICKLE
+        ]
+
+    def reset(self) -> None:
+        """Go back to the states before the first event."""
+        self._bind(
+            {
+                step.state_name: step.state_builder.build()
+                for pipeline in self.definition.pipelines
+                for step in pipeline.steps
+            }
+        )
+
+    def dump(self) -> tuple[State, ...]:
+        """Give every state's bytes; raises StateError."""
+        return tuple(
+            State(name, self._codecs[name].encoding, self._dump(name))
+            for name in self._states
+        )
+
+    def load(self, states: Sequence[State]) -> None:
+        """Take every state from its bytes; raises StateError, changing nothing."""
+        given = {state.name: state for state in states}
+        if given.keys() != self._states.keys():
+            theirs = ", ".join(sorted(given)) or "none"
+            raise StateError(f"it holds other states than the application's: {theirs}")
+        self._bind({name: self._load(given[name]) for name in self._states})
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The states' names, in the order that the pipelines name them."""
+        return tuple(self._states)
+
+    def state(self, name: str) -> Any:  # noqa: ANN401 - a state is the application's
+        """Give a state by its name, for a look at it."""
+        return self._states[name]
+
+    def decode(self, pipeline: int, payloads: Iterable[bytes]) -> Decoded:
+        """Decode payloads, sorting out those that the decoder refuses."""
+        decode = self.definition.pipelines[pipeline].source.decoder.decode
+        kept: list[bytes] = []
+        values: list[Any] = []
+        refused: list[tuple[int, str]] = []
+        for index, payload in enumerate(payloads):
+            try:
+                value = decode(payload)
+            except FATAL:
+                raise
+            except Exception as error:  # noqa: BLE001 - it is the application's code
+                refused.append((index, describe(error)))
+            else:
+                kept.append(payload)
+                values.append(value)
+        return Decoded(kept, values, refused)
+
+    def compute(
+        self,
+        pipeline: int,
+        first_sequence: int,
+        values: Sequence[Any],
+        capture_from: int | None = None,
+    ) -> Computed:
+        """Take events in order, and encode what they give.
+
+        The states are captured at the first event at or after `capture_from` that
+        is marked. Raises StateError when they cannot be dumped there.
+        """
+        run = self._steps[pipeline]
+        encode = self.definition.pipelines[pipeline].sink.encoder.encode
+        pieces: list[bytes] = []
+        ends: list[int] = []
+        failures: list[Failure] = []
+        capture: Capture | None = None
+        end = 0
+        marked = self.is_marked
+        for sequence, value in enumerate(values, first_sequence):
+            reason = "compute"
+            marked = False
+            try:
+                output, flag = run(value)
+                marked = bool(flag)
+                if output is not None:
+                    reason = "encode"
+                    piece = encode(output)
+                    if type(piece) is not bytes:
+                        piece = bytes(memoryview(piece))
+                    pieces.append(piece)
+                    end += len(piece)
+            except FATAL:
+                raise
+            except Exception as error:  # noqa: BLE001 - it is the application's code
+                failures.append(Failure(sequence, reason, describe(error)))
+            ends.append(end)
+            if marked and capture_from is not None and sequence >= capture_from:
+                capture = Capture(sequence, self.dump())
+                capture_from = None
+        self.is_marked = marked
+        outputs = Outputs(first_sequence, b"".join(pieces), ends)
+        return Computed(outputs, failures, capture)
+
+    def derive(
+        self, pipeline: int, first_sequence: int, records: Iterable[bytes]
+    ) -> Outputs:
+        """Compute logged events again, and their outputs; raises ReplayError."""
+        values = self._decode_records(pipeline, first_sequence, records)
+        return self.compute(pipeline, first_sequence, values).outputs
+
+    def replay(
+        self, pipeline: int, first_sequence: int, records: Iterable[bytes]
+    ) -> None:
+        """Compute logged events again, with no outputs; raises ReplayError."""
+        run = self._steps[pipeline]
+        marked = self.is_marked
+        for value in self._decode_records(pipeline, first_sequence, records):
+            marked = False
+            try:
+                _, flag = run(value)
+                marked = bool(flag)
+            except FATAL:
+                raise
+            except Exception:  # noqa: BLE001, S110 - it failed so when it was live
+                pass
+        self.is_marked = marked
+
+    def _decode_records(
+        self, pipeline: int, first_sequence: int, records: Iterable[bytes]
+    ) -> list[Any]:
+        decoded = self.decode(pipeline, records)
+        if decoded.refused:
+            index, cause = decoded.refused[0]
+            raise ReplayError(first_sequence + index, cause)
+        return decoded.values
+
+    def _bind(self, states: dict[str, Any]) -> None:
+        self._states = states
+        self._steps = [
+            _bind_steps(pipeline, states) for pipeline in self.definition.pipelines
+        ]
+
+    def _dump(self, name: str) -> bytes:
+        try:
+            return bytes(memoryview(self._codecs[name].dump(self._states[name])))
+        except FATAL:
+            raise
+        except Exception as error:
+            raise StateError(f"it cannot be dumped: {describe(error)}", name) from error
+
+    def _load(self, state: State) -> Any:  # noqa: ANN401 - a state is the application's
+        codec = self._codecs[state.name]
+        if state.encoding != codec.encoding:
+            reason = f"it was stored by {state.encoding}, not by {codec.encoding}"
+            raise StateError(reason, state.name)
+        try:
+            return codec.load(state.data)
+        except FATAL:
+            raise
+        except Exception as error:
+            reason = f"it cannot be loaded: {describe(error)}"
+            raise StateError(reason, state.name) from error
+
+
+def describe(error: BaseException) -> str:
+    """Say in one line, of CAUSE_CHARS_MAX at most, what was raised.
+
+    It may quote what a peer has sent, so it is safe to print.
+    """
+    name = type(error).__name__
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - it is the application's code
+        text = ""
+    line = (f"{name}: {text}" if text else name)[:CAUSE_CHARS_MAX]
+    return "".join(
+        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line
+    )
+
+
+def _bind_steps(pipeline: Pipeline, states: dict[str, Any]) -> Step:
+    """Make one function of a pipeline's steps: value -> (output, is marked).
+
+    An event is marked if any of its steps returned True; None ends its way.
+    """
+    bound = [
+        (step.computation.compute, states[step.state_name]) for step in pipeline.steps
+    ]
+    if len(bound) == 1:
+        compute, state = bound[0]
+        return lambda value: compute(value, state)
+
+    def run(value: Any) -> tuple[Any, bool]:  # noqa: ANN401 - see Step
+        is_marked = False
+        for compute, state in bound:
+            value, mark = compute(value, state)
+            is_marked = is_marked or mark
+            if value is None:
+                break
+        return value, is_marked
+
+    return run

@@ -1,0 +1,135 @@
+"""`alphabet receive`: the tutorial's receiver, which prints the totals it is sent."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from alphabet.address import Address
+from alphabet.command_line import AddressType, CannotServeError, DamageError, option
+from alphabet.printing import OutputFormatError, format_outputs
+from alphabet.receiver import Receiver
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable, Iterator
+
+
+@click.command()
+@option(
+    "--listen",
+    type=AddressType(),
+    default="127.0.0.1:7002",
+    show_default=True,
+    help="Where servers connect; port 0 takes a free one.",
+)
+@option(
+    "--expect",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="End after N outputs.  [default: go on until stopped]",
+)
+@option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, writable=True),
+    help="Append the frames to FILE and print no totals.",
+)
+def receive(listen: Address, expect: int | None, output: str | None) -> None:
+    """Print each output that a server sends, as LETTER => TOTAL.
+
+    Servers come one after another, or one again and again. Standard output has the
+    totals alone; `listening in HOST:PORT` goes to standard error. Exit code 0 after a
+    signal, but 3 if the outputs that --expect asks for did not come.
+    """
+    with (
+        _listening(listen) as listener,
+        _stop_on_signals() as stop,
+        _sink(output) as put,
+    ):
+        host, port, *_ = listener.getsockname()
+        _say(f"listening in {Address(host, port)}")
+        receiver = Receiver(listener, stop, put, _say, expect)
+        try:
+            receiver.run()
+        except BrokenPipeError:
+            pass  # Nobody reads the totals any more, as after `| head`.
+        except OutputFormatError as error:
+            raise DamageError(
+                "a server sends other outputs than Alphabet's;"
+                " --output FILE keeps any that are framed"
+            ) from error
+        except OSError as error:
+            raise CannotServeError(
+                f"cannot go on after {receiver.outputs} outputs ({error})"
+            ) from error
+    if expect is not None and receiver.outputs < expect:
+        raise CannotServeError(f"{receiver.outputs} of {expect} outputs came")
+
+
+def _say(line: str) -> None:
+    """Print a line on standard error."""
+    click.echo(line, err=True)
+
+
+def _listening(address: Address) -> socket.socket:
+    """Listen at an address."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        return socket.create_server((address.host, address.port), family=family)
+    except OSError as error:
+        # Python adds the address, which stands in the line already.
+        cause, _, _ = str(error.strerror).partition(" (while")
+        raise CannotServeError(
+            f"cannot listen at {address} ({cause});"
+            " give another --listen HOST:PORT, port 0 takes a free one"
+        ) from error
+
+
+@contextlib.contextmanager
+def _stop_on_signals() -> Iterator[socket.socket]:
+    """Turn SIGINT and SIGTERM into something to read, in the main thread."""
+    told, teller = socket.socketpair()
+    with told, teller:
+        teller.settimeout(0)
+        before = signal.set_wakeup_fd(teller.fileno(), warn_on_full_buffer=False)
+        handlers = {
+            number: signal.signal(number, lambda *_: None)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield told
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(before)
+
+
+@contextlib.contextmanager
+def _sink(path: str | None) -> Iterator[Callable[[bytes], None]]:
+    """Open where the outputs go at once: a file as frames, or stdout as lines."""
+    try:
+        stream = _open(path)
+    except OSError as error:
+        raise CannotServeError(f"cannot open {path} ({error.strerror})") from error
+
+    def put(outputs: bytes) -> None:
+        view = memoryview(outputs if path else format_outputs(outputs).encode())
+        while view:
+            view = view[stream.write(view) :]
+
+    with stream:
+        yield put
+
+
+def _open(path: str | None) -> io.FileIO:
+    """Open a file's end or standard output, without a buffer."""
+    if path is None:
+        return open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)
+    return Path(path).open("ab", buffering=0)

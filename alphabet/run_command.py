@@ -1,0 +1,283 @@
+"""`alphabet run`: the server on the command line.
+
+Results, which here are the lines that tell it is ready, go to standard output;
+everything else to standard error.
+"""
+
+import contextlib
+import gc
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+from alphabet.address import Address, AddressError, NamedAddress, parse_named_address
+from alphabet.assembly import BindError, PipelineError, Settings, assembled
+from alphabet.command_line import CannotServeError, DamageError, option
+from alphabet.journal import Journal
+from alphabet.loading import ApplicationError, load_machine
+from alphabet.machine import Machine
+from alphabet.server import Server
+from alphabet.sources import Limits
+from alphabet.startup import Consent, SinkError
+from log.errors import (
+    CommitError,
+    DamagedError,
+    DirectoryError,
+    DiskFullError,
+    ForeignError,
+    LockedError,
+)
+from recovery.errors import RecoveryError
+
+SWITCH_SECONDS = 1e-4
+"""Python's switch interval: at the default 5 ms a busy thread starves the commits."""
+
+EXIT_COMMIT = 4
+
+
+class CommitFailedError(click.ClickException):
+    """The server was stopped by a commit that failed. Exit code 4."""
+
+    exit_code = EXIT_COMMIT
+
+
+@attrs.define
+class NamedAddressType(click.ParamType[NamedAddress | str]):
+    """An option's value `[NAME@]HOST:PORT`; with `or_dash`, `-` too."""
+
+    or_dash: bool = False
+    name: str = attrs.field(default="[NAME@]HOST:PORT", init=False)
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> NamedAddress | str:
+        """Read a named address, unless it is one already."""
+        if isinstance(value, NamedAddress) or (value == "-" and self.or_dash):
+            return value
+        try:
+            return parse_named_address(str(value))
+        except AddressError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@option(
+    "--in",
+    "inputs",
+    type=NamedAddressType(),
+    multiple=True,
+    metavar="[PIPELINE@]HOST:PORT",
+    help="Where votes come in; repeatable.  [default: 127.0.0.1:7010]",
+)
+@option(
+    "--out",
+    "outputs",
+    type=NamedAddressType(or_dash=True),
+    multiple=True,
+    metavar="[NAME@]HOST:PORT",
+    help="Where each new total goes; - prints it; repeatable, then with names.",
+)
+@option(
+    "--out-from",
+    type=click.IntRange(min=0),
+    metavar="SEQ",
+    help="Start new sinks after this event, 0 for all.  [default: the log's end]",
+)
+@option(
+    "--forget-sink",
+    "forgotten_sinks",
+    multiple=True,
+    metavar="NAME",
+    help="Drop a sink's cursor, which holds back snapshots; repeatable.",
+)
+@option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    default="alphabet-data",
+    show_default=True,
+    help="Where the log and the snapshots are; made if missing, its parent is not.",
+)
+@option(
+    "--snapshot-every",
+    type=click.IntRange(min=1),
+    metavar="EVENTS",
+    default=1_000_000,
+    show_default=True,
+    help="How many events lie between snapshots, at least.",
+)
+@option(
+    "--max-frame-bytes",
+    type=click.IntRange(min=0, max=1 << 30),
+    metavar="BYTES",
+    default=1 << 20,
+    show_default=True,
+    help="The longest payload taken; a longer one ends its connection.",
+)
+@option(
+    "--max-connections",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=10_000,
+    show_default=True,
+    help="How many senders may be connected at once.",
+)
+@option(
+    "--inbox-bytes",
+    type=click.IntRange(min=1),
+    metavar="BYTES",
+    default=16 << 20,
+    show_default=True,
+    help="How much may wait to be counted before senders are slowed.",
+)
+@option(
+    "--partial-frame-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    default=60.0,
+    show_default=True,
+    help="How long a frame may stay unfinished.",
+)
+@option(
+    "--drain-seconds",
+    type=click.FloatRange(min=0, max=9),
+    metavar="SECONDS",
+    default=5.0,
+    show_default=True,
+    help="How long a stop waits for the sinks.",
+)
+@option(
+    "--log-format",
+    type=click.Choice(["auto", "text", "json"]),
+    default="auto",
+    show_default=True,
+    help="What standard error says; auto is text on a terminal, else JSON.",
+)
+@option(
+    "--application-module",
+    metavar="NAME",
+    help="Run this module's application.  [default: Alphabet's own]",
+)
+@option(
+    "--accept-lost-tail",
+    is_flag=True,
+    help="Serve a log that ends before its snapshots, sinks or streams.",
+)
+@option(
+    "--accept-gaps",
+    is_flag=True,
+    help="Serve a salvaged log though events are missing.",
+)
+def run(**options: Any) -> None:  # noqa: ANN401 - every option, by its name
+    """Count votes until a signal says stop.
+
+    Exit code 0 after SIGTERM or SIGINT, 1 damage or something ahead of the log, 2
+    usage, 3 cannot serve or open, 4 stopped by a failed commit.
+    """
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        machine = load_machine(options["application_module"], _arguments(options))
+    except ApplicationError as error:
+        raise CannotServeError(str(error)) from error
+    settings = _settings(options, machine)
+    journal = Journal.open(sys.stderr, options["log_format"])
+    try:
+        _serve(settings, machine, journal)
+    except (PipelineError, SinkError) as error:
+        raise click.UsageError(str(error)) from error
+    except (CommitError, DiskFullError) as error:
+        raise CommitFailedError(str(error)) from error
+    except (DamagedError, RecoveryError) as error:
+        raise DamageError(str(error)) from error
+    except (BindError, DirectoryError, ForeignError, LockedError) as error:
+        raise CannotServeError(str(error)) from error
+    finally:
+        journal.close()
+
+
+def _serve(settings: Settings, machine: Machine, journal: Journal) -> None:
+    """Assemble a server, say that it is ready, and run it."""
+    for state in machine.pickled:
+        journal.warning(
+            f"state {state!r} goes through pickle: give its builder dump and load, or "
+            "the module serialize and deserialize"
+        )
+    with assembled(settings, machine, journal) as server:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: _stop(server))
+        # A closed standard output is no reason not to count.
+        with contextlib.suppress(OSError, ValueError):
+            _say_ready(server, to_stderr=settings.has_console)
+        gc.freeze()
+        server.run()
+
+
+def _stop(server: Server) -> None:
+    """Begin to stop; the next signal ends the process at once."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    server.stop()
+
+
+def _say_ready(server: Server, *, to_stderr: bool) -> None:
+    """Print the lines that tell where it listens and that it is ready."""
+    for listener in server.sources.listeners:
+        host, port = listener.socket.getsockname()[:2]
+        click.echo(f"listening in {Address(host, port)}", err=to_stderr)
+    recovered = server.opened.recovered
+    if recovered is not None:
+        replayed = f"Replayed {recovered.replayed} entries from recovery log file."
+        click.echo(f"RESILIENCE: {replayed}", err=to_stderr)
+    click.echo("Application has successfully initialized", err=to_stderr)
+
+
+def _settings(options: dict[str, Any], machine: Machine) -> Settings:
+    """Make the settings; what no option says, the application does."""
+    outputs = options["outputs"] or tuple(_configured_outputs(machine))
+    return Settings(
+        data_dir=options["data_dir"],
+        inputs=tuple(options["inputs"] or _configured_inputs(machine)),
+        outputs=tuple(output for output in outputs if output != "-"),
+        has_console="-" in outputs,
+        out_from=options["out_from"],
+        forgotten_sinks=options["forgotten_sinks"],
+        snapshot_every=options["snapshot_every"],
+        inbox_bytes=options["inbox_bytes"],
+        drain_seconds=options["drain_seconds"],
+        limits=Limits(
+            options["max_frame_bytes"],
+            options["max_connections"],
+            options["partial_frame_seconds"],
+        ),
+        consent=Consent(options["accept_lost_tail"], options["accept_gaps"]),
+    )
+
+
+def _configured_inputs(machine: Machine) -> Iterator[NamedAddress]:
+    for pipeline in machine.definition.pipelines:
+        source = pipeline.source
+        yield NamedAddress(pipeline.name, Address(source.host, int(source.port)))
+
+
+def _configured_outputs(machine: Machine) -> Iterator[NamedAddress]:
+    for pipeline in machine.definition.pipelines:
+        sink = pipeline.sink
+        if sink.host not in {"", "-"}:
+            yield NamedAddress(None, Address(sink.host, int(sink.port)))
+
+
+def _arguments(options: dict[str, Any]) -> list[str]:
+    """Write the addresses as the command line that `application_setup` reads."""
+    return [
+        word
+        for flag, values in (("--in", options["inputs"]), ("--out", options["outputs"]))
+        for value in values
+        for word in (flag, str(value))
+    ]

@@ -1,0 +1,231 @@
+"""The running server: threads that drive the steps, and nothing that decides.
+
+```
+sources ─▶ inbox ─▶ count ─▶ sealed ─▶ commit ─▶ feeds ─▶ one thread a sink
+                                          └─▶ snapshotter
+```
+While `commit` flushes one batch, `count` computes the next. Outputs, receipts and
+captures leave `commit` only behind the flush. Whatever ends a thread ends the server,
+with the error that `run` raises.
+"""
+
+import queue
+import select
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from alphabet.console_sink import ConsoleSink
+from alphabet.engine import Batch, Engine
+from alphabet.inbox import Inbox
+from alphabet.journal import Journal
+from alphabet.reject_digest import RejectDigest
+from alphabet.snapshotter import Snapshotter
+from alphabet.sources import Sources
+from alphabet.startup import Opened
+from alphabet.tcp_sink import TcpSink
+from alphabet.waker import Waker
+from log.errors import DiskFullError
+from log.row import Cursor
+
+BATCH_BYTES_MAX = 1 << 18
+"""How much of the inbox one batch takes: it bounds a batch's memory and its delay."""
+SEALED_MAX = 1
+"""How many sealed batches wait while another is flushed."""
+IDLE_SECONDS = 1.0
+DISK_RETRY_SECONDS = 1.0
+STOP_SECONDS_MAX = 9.5
+"""Everything that a stop does is over by then: the promise is 10 s."""
+
+Sink = TcpSink | ConsoleSink
+
+
+@attrs.define(eq=False)
+class Server:
+    """All parts of a server, wired; `run` serves until `stop` is called."""
+
+    opened: Opened
+    engine: Engine
+    inbox: Inbox
+    sources: Sources
+    sinks: Sequence[Sink]
+    snapshotter: Snapshotter
+    journal: Journal
+    stopping: threading.Event
+    drain_seconds: float = 5.0
+    digest: RejectDigest = attrs.Factory(RejectDigest)
+    _sealed: queue.Queue[Batch | None] = attrs.field(
+        factory=lambda: queue.Queue(SEALED_MAX), init=False
+    )
+    _stored_cursors: dict[str, Cursor] = attrs.field(factory=dict, init=False)
+    _commit_until: float = attrs.field(default=float("inf"), init=False)
+    _failure: BaseException | None = attrs.field(default=None, init=False)
+    _attention: Waker = attrs.field(factory=Waker, init=False)
+    _threads: list[threading.Thread] = attrs.field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Know which cursors the log has."""
+        self._stored_cursors = self.opened.log.cursors()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Say whether no thread of the server is left."""
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def stop(self) -> None:
+        """Ask `run` to end in good order; safe in a signal handler.
+
+        A handler may interrupt any lock's holder, so it takes none: it only wakes.
+        """
+        self._attention.wake()
+
+    def run(self) -> None:
+        """Serve until stopped; raises what ended a thread."""
+        sinks = [self._start(f"sink {sink.name}", sink.run) for sink in self.sinks]
+        snapshotter = self._start("snapshotter", self.snapshotter.run)
+        commit = self._start("commit", self._commit)
+        count = self._start("count", self._count)
+        sources = self._start("sources", self.sources.run)
+        select.select([self._attention], [], [])
+        self.stopping.set()
+        self._raise_failure()
+        started = time.monotonic()
+        until = started + STOP_SECONDS_MAX
+        self._commit_until = until - self.drain_seconds
+        self.sources.stop()
+        self._join([count, commit], until)
+        self.sources.end()
+        self._join([sources], until)
+        self.snapshotter.close()
+        self._join([snapshotter], until)
+        self._take_last_snapshot()
+        until = min(until, time.monotonic() + self.drain_seconds)
+        for sink in self.sinks:
+            sink.drain(until)
+        self._join(sinks, until)
+        self._store_last_cursors()
+        self._say_goodbye()
+
+    def _start(self, name: str, target: Callable[[], None]) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                target()
+            except BaseException as error:  # noqa: BLE001 - `run` raises it again
+                self._failure = self._failure or error
+                self._attention.wake()
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+        return thread
+
+    def _join(self, threads: Sequence[threading.Thread], until: float) -> None:
+        for thread in threads:
+            while thread.is_alive() and time.monotonic() < until:
+                thread.join(0.1)
+                self._raise_failure()
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _count(self) -> None:
+        """Take what arrived, seal it, hand it over; until the inbox is closed."""
+        engine = self.engine
+        while not self.inbox.is_done and time.monotonic() < self._commit_until:
+            arrivals = self.inbox.take(BATCH_BYTES_MAX, IDLE_SECONDS)
+            for sink in self.sinks:
+                if not sink.subscription.feed.has_room():
+                    sink.subscription.feed.let_go(engine.capture())
+            now = time.monotonic()
+            for line in self.digest.note(engine.take(arrivals, time.time_ns()), now):
+                self.journal.warning(line)
+            self._say_summary(now)
+            engine.ride(self._moved_cursors())
+            batch = engine.seal(now)
+            if batch is not None:
+                self._sealed.put(batch)
+        last = engine.seal(time.monotonic(), is_last=True)
+        if last is not None:
+            self._sealed.put(last)
+        self._sealed.put(None)
+
+    def _commit(self) -> None:
+        """Flush batches one by one, and let go what waited for it."""
+        while (batch := self._sealed.get()) is not None:
+            self._store(batch)
+            self.engine.flushed()
+            released = self.engine.release()
+            for sink in self.sinks:
+                sink.subscription.feed.push(released.outputs, released.last_sequence)
+            if released.receipts:
+                self.sources.settle(released.receipts)
+            if released.capture is not None:
+                self.snapshotter.submit(released.capture)
+
+    def _store(self, batch: Batch) -> None:
+        """Commit a batch; on a full disk, the very same one until there is room."""
+        if not batch.transaction:
+            return
+        try:
+            self.opened.log.commit(batch.transaction)
+        except DiskFullError as error:
+            self.journal.error(str(error))
+            self.sources.pause(is_paused=True)
+            self._store_when_there_is_room(batch, error)
+            self.journal.info("there is room on the disk again: counting goes on")
+            self.sources.pause(is_paused=False)
+
+    def _store_when_there_is_room(self, batch: Batch, error: DiskFullError) -> None:
+        log = self.opened.log
+        while not log.holds(batch.transaction):
+            if self.stopping.wait(DISK_RETRY_SECONDS):
+                raise error
+            try:
+                log.commit(batch.transaction)
+            except DiskFullError as again:
+                error = again
+            else:
+                return
+
+    def _moved_cursors(self) -> dict[str, Cursor]:
+        """Give the cursors that differ from those handed to the log last."""
+        cursors = {
+            sink.name: sink.cursor for sink in self.sinks if sink.cursor is not None
+        }
+        moved = {
+            name: cursor
+            for name, cursor in cursors.items()
+            if self._stored_cursors.get(name) != cursor
+        }
+        self._stored_cursors |= moved
+        return moved
+
+    def _take_last_snapshot(self) -> None:
+        """Keep the state of the last event, if it was marked."""
+        engine = self.engine
+        is_new = engine.durable.sequence > engine.snapshot_sequence
+        if engine.machine.is_marked and is_new and engine.durable == engine.tail:
+            self.snapshotter.write(engine.capture())
+
+    def _store_last_cursors(self) -> None:
+        self.engine.ride(self._moved_cursors())
+        batch = self.engine.seal(time.monotonic(), is_last=True)
+        if batch is not None and batch.transaction and not batch.transaction.blocks:
+            self.opened.log.commit(batch.transaction)
+
+    def _say_summary(self, now: float) -> None:
+        summary = self.digest.summary(now)
+        if summary is not None:
+            self.journal.warning(summary)
+
+    def _say_goodbye(self) -> None:
+        self._say_summary(float("inf"))
+        self.journal.info(
+            f"stopped after sequence {self.engine.durable.sequence}",
+            rejected=sum(self.digest.counts.values()),
+            partial_frames=self.sources.partial_frames,
+        )

@@ -1,0 +1,148 @@
+"""The queue between the sources and the engine: in order, bounded, never asleep."""
+
+import io
+import socket
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alphabet.application import Decoder
+from alphabet.arrival import End
+from alphabet.inbox import ARRIVAL_BYTES, Inbox
+from alphabet.journal import Journal
+from alphabet.sources import RECEIVE_BYTES, Limits, Listener, Sources
+from tests.process import wait_until
+
+SECONDS_MAX = 20.0
+ALL = 1 << 30
+
+sizes = st.lists(st.integers(0, 100), max_size=20)
+
+
+class TestInbox:
+    """Arrivals on their way."""
+
+    @given(sizes, st.lists(st.integers(1, 400), max_size=30))
+    def test_all_come_out_in_order(self, sizes: list[int], bounds: list[int]) -> None:
+        """Each take gives the next arrivals: at least one, and no more than it asks.
+
+        No more means that it stops with the one that reaches the bound.
+        """
+        inbox = Inbox(ALL)
+        arrivals = [End(number) for number in range(len(sizes))]
+        for arrival, size in zip(arrivals, sizes, strict=True):
+            inbox.put(arrival, size)
+        taken = 0
+        for bytes_max in [*bounds, ALL]:
+            found = inbox.take(bytes_max, 0)
+            assert found == arrivals[taken : taken + len(found)]
+            weights = [size + ARRIVAL_BYTES for size in sizes[taken:]][: len(found)]
+            assert sum(weights[:-1]) < bytes_max
+            taken += len(found)
+            assert sum(weights) >= bytes_max or taken == len(arrivals)
+        assert taken == len(arrivals)
+        assert inbox.is_empty
+
+    def test_it_is_full_at_its_bound(self) -> None:
+        """It is full from the bound on, each arrival weighing something of itself."""
+        inbox = Inbox(2 * ARRIVAL_BYTES + 5)
+        inbox.put(End(1), 4)
+        inbox.put(End(2), 0)
+        assert not inbox.is_full
+        inbox.put(End(3), 0)
+        assert inbox.is_full
+        inbox.take(1, 0)
+        assert not inbox.is_full
+
+    @given(sizes, st.lists(st.integers(1, 400), max_size=10))
+    def test_room_is_told_when_it_comes(
+        self, sizes: list[int], bounds: list[int]
+    ) -> None:
+        """Whoever found it full is told once it no longer is, and only then."""
+        rooms: list[bool] = []
+        inbox = Inbox(500)
+        inbox.on_room = lambda: rooms.append(inbox.is_full)
+        expected: list[bool] = []
+        for size in sizes:
+            inbox.put(End(None), size)
+        for bytes_max in bounds:
+            was_full = inbox.is_full
+            inbox.take(bytes_max, 0)
+            expected += [False] * (was_full and not inbox.is_full)
+            assert rooms == expected
+
+    def test_room_is_told_outside_the_lock(self) -> None:
+        """Whoever is told that there is room may put something in, from any thread."""
+        inbox = Inbox(1)
+
+        def put_elsewhere() -> None:
+            thread = threading.Thread(target=inbox.put, args=(End(2), 0))
+            thread.start()
+            thread.join(SECONDS_MAX)
+            assert not thread.is_alive()
+
+        inbox.on_room = put_elsewhere
+        inbox.put(End(1), 0)
+        assert inbox.take(ALL, 0) == [End(1)]
+        assert inbox.take(ALL, 0) == [End(2)]
+
+    def test_a_put_ends_a_wait(self) -> None:
+        """Whoever waits for an arrival is woken by it."""
+        inbox = Inbox(ALL)
+        taken: list[object] = []
+        thread = threading.Thread(
+            target=lambda: taken.extend(inbox.take(ALL, SECONDS_MAX))
+        )
+        thread.start()
+        inbox.put(End(1), 0)
+        thread.join(SECONDS_MAX / 2)
+        assert taken == [End(1)]
+
+    def test_closing_ends_a_wait(self) -> None:
+        """Whoever waits is woken by the end, and finds nothing."""
+        inbox = Inbox(ALL)
+        taken: list[object] = []
+        thread = threading.Thread(
+            target=lambda: taken.append(inbox.take(ALL, SECONDS_MAX))
+        )
+        thread.start()
+        inbox.close()
+        thread.join(SECONDS_MAX / 2)
+        assert taken == [[]]
+        assert inbox.take(ALL, SECONDS_MAX) == []
+
+    def test_it_is_done_when_it_is_closed_and_empty(self) -> None:
+        """What was put in before the end is still taken."""
+        inbox = Inbox(ALL)
+        assert not inbox.is_done
+        inbox.put(End(1), 0)
+        inbox.close()
+        assert not inbox.is_done
+        assert inbox.take(ALL, 0) == [End(1)]
+        assert inbox.is_done
+
+
+class TestWeight:
+    """What the sources put in."""
+
+    def test_a_frame_that_came_in_pieces_weighs_all_of_them(self) -> None:
+        """A large frame fills the inbox by its whole size, however it was received."""
+        size = 4 * RECEIVE_BYTES
+        inbox = Inbox(size)
+        journal = Journal.open(io.StringIO(), "json")
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.settimeout(0)
+            listener = Listener(listening, 0, Decoder())
+            sources = Sources([listener], inbox, Limits(size), journal)
+            thread = threading.Thread(target=sources.run)
+            thread.start()
+            with socket.create_connection(listening.getsockname()) as sender:
+                sender.sendall(size.to_bytes(4) + bytes(size))
+                wait_until(lambda: not inbox.is_empty, "a frame")
+            is_full = inbox.is_full
+            sources.end()
+            thread.join(SECONDS_MAX)
+        sources.waker.close()
+        journal.close()
+        assert is_full

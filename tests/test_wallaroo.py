@@ -1,0 +1,226 @@
+"""The API that applications are written against: what it builds and what it refuses."""
+
+from collections.abc import Callable
+
+import pytest
+
+from alphabet.address import AddressError
+from alphabet.application import AddVotes, Decoder, Encoder, LetterStateBuilder
+from alphabet.wallaroo import (
+    Application,
+    ApplicationBuilder,
+    Pipeline,
+    StatefulStep,
+    TCPSinkConfig,
+    TCPSourceConfig,
+    WallarooParameterError,
+    tcp_parse_input_addrs,
+    tcp_parse_output_addrs,
+)
+
+
+class OtherStateBuilder:
+    """A builder of other states."""
+
+    def build(self) -> list[int]:
+        """Make an empty list."""
+        return []
+
+
+SOURCE = TCPSourceConfig("127.0.0.1", "7010", Decoder())
+SINK = TCPSinkConfig("", "", Encoder())
+
+
+def opened() -> ApplicationBuilder:
+    """Return a builder with an open pipeline."""
+    return ApplicationBuilder("app").new_pipeline("one", SOURCE)
+
+
+class TestApplicationBuilder:
+    """Putting an application together."""
+
+    def test_it_builds_what_was_said(self) -> None:
+        """The parts are in the application as they were given, in order."""
+        add, first, second = AddVotes(), LetterStateBuilder(), LetterStateBuilder()
+        builder = ApplicationBuilder("app")
+        builder.new_pipeline("one", SOURCE)
+        builder.to_stateful(add, first, "state 1")
+        builder.to_stateful(add, second, "state 2")
+        builder.to_sink(SINK)
+        steps = (
+            StatefulStep(add, first, "state 1"),
+            StatefulStep(add, second, "state 2"),
+        )
+        assert builder.build() == Application(
+            "app", (Pipeline("one", SOURCE, steps, SINK),)
+        )
+
+    def test_calls_can_be_chained(self) -> None:
+        """Every method but the last returns the builder."""
+        app = (
+            opened()
+            .to_stateful(AddVotes(), LetterStateBuilder(), "state")
+            .to_sink(SINK)
+            .build()
+        )
+        assert [pipeline.name for pipeline in app.pipelines] == ["one"]
+
+    def test_pipelines_follow_one_another(self) -> None:
+        """Each pipeline has its own steps, and one state may serve two of them."""
+        builder = opened().to_stateful(AddVotes(), LetterStateBuilder(), "state")
+        builder.to_sink(SINK).new_pipeline("two", SOURCE)
+        builder.to_stateful(AddVotes(), LetterStateBuilder(), "state").to_sink(SINK)
+        app = builder.new_pipeline("three", SOURCE).to_sink(SINK).build()
+        found = [(pipeline.name, len(pipeline.steps)) for pipeline in app.pipelines]
+        assert found == [("one", 1), ("two", 1), ("three", 0)]
+
+    def test_what_is_built_stays(self) -> None:
+        """A builder that goes on does not change what it has built."""
+        builder = opened().to_sink(SINK)
+        app = builder.build()
+        builder.new_pipeline("two", SOURCE).to_sink(SINK)
+        assert len(app.pipelines) == 1
+
+    def test_a_number_will_do_as_a_port(self) -> None:
+        """A port that is given as a number is kept as text."""
+        assert TCPSourceConfig("h", 7010, Decoder()).port == "7010"
+
+    @pytest.mark.parametrize(
+        ("mistake", "words"),
+        [
+            (lambda: ApplicationBuilder("app").build(), "call new_pipeline before"),
+            (lambda: ApplicationBuilder("app").to_sink(SINK), "call new_pipeline"),
+            (
+                lambda: ApplicationBuilder("app").to_stateful(
+                    AddVotes(), LetterStateBuilder(), "state"
+                ),
+                "to_stateful has no pipeline",
+            ),
+            (lambda: opened().build(), "'one' has no sink; call to_sink before build"),
+            (lambda: opened().new_pipeline("two", SOURCE), "'one' has no sink"),
+            (lambda: opened().to_sink(SINK).to_sink(SINK), "to_sink has no pipeline"),
+            (
+                lambda: opened().to_sink(SINK).new_pipeline("one", SOURCE),
+                "two pipelines are named 'one'",
+            ),
+            (
+                lambda: (
+                    opened()
+                    .to_stateful(AddVotes(), LetterStateBuilder(), "state")
+                    .to_stateful(AddVotes(), OtherStateBuilder(), "state")
+                ),
+                "'state' has two builders, LetterStateBuilder and OtherStateBuilder",
+            ),
+            (
+                lambda: opened().to_stateful(
+                    AddVotes,  # type: ignore[arg-type]
+                    LetterStateBuilder(),
+                    "state",
+                ),
+                r"computation of a StatefulStep is the class AddVotes.*: AddVotes\(\)",
+            ),
+            (
+                lambda: opened().to_stateful(
+                    AddVotes(),
+                    LetterStateBuilder,  # type: ignore[arg-type]
+                    "state",
+                ),
+                "state_builder of a StatefulStep is the class LetterStateBuilder",
+            ),
+            (
+                lambda: TCPSourceConfig("h", "1", Decoder),  # type: ignore[arg-type]
+                "decoder of a TCPSourceConfig is the class Decoder",
+            ),
+            (
+                lambda: TCPSinkConfig("h", "1", Encoder),  # type: ignore[arg-type]
+                "encoder of a TCPSinkConfig is the class Encoder",
+            ),
+            (
+                lambda: TCPSourceConfig("h", "1", Encoder()),  # type: ignore[arg-type]
+                "decoder .* is a Encoder, which has no method header_length",
+            ),
+            (
+                lambda: opened().to_sink(SOURCE),  # type: ignore[arg-type]
+                "to_sink takes a TCPSinkConfig, not TCPSourceConfig",
+            ),
+            (
+                lambda: ApplicationBuilder("app").new_pipeline(
+                    "one",
+                    SINK,  # type: ignore[arg-type]
+                ),
+                "new_pipeline takes a TCPSourceConfig, not TCPSinkConfig",
+            ),
+        ],
+    )
+    def test_mistakes_are_named(
+        self, mistake: Callable[[], object], words: str
+    ) -> None:
+        """An author's mistake is an error of one line that says what is wrong."""
+        with pytest.raises(WallarooParameterError, match=words) as caught:
+            mistake()
+        assert len(str(caught.value).splitlines()) == 1
+
+    def test_a_refused_step_is_not_added(self) -> None:
+        """A step that was refused leaves the pipeline as it was."""
+        builder = opened().to_stateful(AddVotes(), LetterStateBuilder(), "state")
+        with pytest.raises(WallarooParameterError):
+            builder.to_stateful(AddVotes(), OtherStateBuilder(), "state")
+        (pipeline,) = builder.to_sink(SINK).build().pipelines
+        assert len(pipeline.steps) == 1
+
+
+class TestAddresses:
+    """`tcp_parse_input_addrs` and `tcp_parse_output_addrs`."""
+
+    @pytest.mark.parametrize(
+        "args",
+        [
+            ["--in", "a:1", "--in", "b:2"],
+            ["--in=a:1", "--in=b:2"],
+            ["-i", "a:1", "-i", "b:2"],
+            ["-ia:1", "-i", "b:2"],
+            ["--in", "a:1,b:2"],
+            ["run", "--data-dir", "x", "--in", "one@a:1,b:2", "--http", "none"],
+            ["--out", "c:3", "--in", "a:1", "--name", "w", "-i", "two@b:2", "-o", "-"],
+            ["--inbox-bytes", "9", "--in", "a:1,b:2", "--ponythreads=1"],
+        ],
+    )
+    def test_every_way_to_say_in(self, args: list[str]) -> None:
+        """All ways to write `--in` give all addresses, in order, without names."""
+        assert tcp_parse_input_addrs(args) == [("a", "1"), ("b", "2")]
+
+    @pytest.mark.parametrize(
+        ("args", "addresses"),
+        [
+            ([], [("", "")]),
+            (["--out", "-"], [("-", "")]),
+            (["-o-"], [("-", "")]),
+            (
+                ["--out=x@[::1]:3", "-o", "-,y@c:4"],
+                [("::1", "3"), ("-", ""), ("c", "4")],
+            ),
+            (["--out-from", "7", "--out", "a:1"], [("a", "1")]),
+            (["--in", "a:1"], [("", "")]),
+        ],
+    )
+    def test_every_way_to_say_out(
+        self, args: list[str], addresses: list[tuple[str, str]]
+    ) -> None:
+        """`--out` likewise, and there are words for nowhere and for stdout."""
+        assert tcp_parse_output_addrs(args) == addresses
+
+    def test_in_has_a_default(self) -> None:
+        """Without `--in` a server listens on loopback, port 7010."""
+        args = ["--out", "a:1", "--in-none-of-ours", "x"]
+        assert tcp_parse_input_addrs(args) == [("127.0.0.1", "7010")]
+
+    @pytest.mark.parametrize("value", ["", "a", "-", "a:1,", "@a:1"])
+    def test_what_is_no_address_is_refused(self, value: str) -> None:
+        """A value that is no address is an AddressError."""
+        with pytest.raises(AddressError):
+            tcp_parse_input_addrs([f"--in={value}"])
+
+    def test_a_missing_value_is_refused(self) -> None:
+        """`--out` at the end of the line is an error that names it."""
+        with pytest.raises(WallarooParameterError, match=r"^--out needs a value$"):
+            tcp_parse_output_addrs(["--out"])
