@@ -32,7 +32,7 @@ from log.errors import (
     ForeignError,
     LockedError,
 )
-from recovery.errors import RecoveryError
+from recovery.errors import RecoveryError, StateError
 
 SWITCH_SECONDS = 1e-4
 """Python's switch interval: at the default 5 ms a busy thread starves the commits."""
@@ -194,6 +194,8 @@ def run(**options: Any) -> None:  # noqa: ANN401 - every option, by its name
         raise click.UsageError(str(error)) from error
     except (CommitError, DiskFullError) as error:
         raise CommitFailedError(str(error)) from error
+    except StateError as error:
+        raise CannotServeError(str(error)) from error
     except (DamagedError, RecoveryError) as error:
         raise DamageError(str(error)) from error
     except (BindError, DirectoryError, ForeignError, LockedError) as error:

@@ -18,6 +18,7 @@ from alphabet.journal import Journal
 from alphabet.lost_tail import LostTail
 from alphabet.machine import Machine
 from log.directory import DataDirectory
+from log.errors import DamagedError
 from log.log import Log, Transaction
 from log.row import Cursor, Meta
 from recovery.errors import GapError
@@ -72,6 +73,7 @@ class Opened:
     ) -> Self:
         has_log = directory.has_log()
         if not has_log:
+            _check_no_log(directory, consent)
             with directory.new_log(_new_meta(machine)):
                 pass
         log = directory.open_log()
@@ -85,6 +87,7 @@ class Opened:
             if not consent.is_lost_tail_accepted:
                 lost_tail.check(log, snapshots)
             recovered = replayer.recover(machine)
+            machine.dump()  # One that cannot be stored is told now, not in mid-flood.
             # Nothing is refused from here on, so files may change.
             _set_aside(snapshots, recovered, journal)
             lost_tail.bring_back(log, journal)
@@ -164,6 +167,17 @@ def _new_meta(machine: Machine) -> Meta:
         record_schema=machine.record_schema,
         created_ns=time.time_ns(),
     )
+
+
+def _check_no_log(directory: DataDirectory, consent: Consent) -> None:
+    """Refuse to begin anew where snapshots tell that there was a log."""
+    sequences = SnapshotDirectory(directory.snapshots_path).sequences()
+    if sequences and not consent.is_lost_tail_accepted:
+        raise DamagedError(
+            directory.path,
+            None,
+            f"its log is missing, and a snapshot at {sequences[0]} is there",
+        )
 
 
 def _check_gaps(log: Log, consent: Consent) -> None:

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import io
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,16 +13,17 @@ from typing import TypeVar
 import attrs
 import pytest
 
+from alphabet.application import LetterStateBuilder
 from alphabet.journal import Journal
 from alphabet.machine import Machine
 from alphabet.startup import Consent, Opened, SinkError
 from log.block import Block, Point, Records
 from log.directory import LOCK, DataDirectory
-from log.errors import DirectoryError, ForeignError, LockedError
+from log.errors import DamagedError, DirectoryError, ForeignError, LockedError
 from log.log import Log, Transaction
 from log.row import Cursor, Meta
 from log.store import BLOCKS, CURSORS, STREAMS, Change
-from recovery.errors import AheadError, GapError, ReplayError
+from recovery.errors import AheadError, GapError, ReplayError, StateError
 from recovery.replay import take_snapshot
 from recovery.snapshot_directory import SnapshotDirectory
 from tests import toy
@@ -235,6 +237,27 @@ class TestOpen:
         opened.close()
         with closing(starter.log()) as log:
             assert log.meta.pipelines == ("one", "two")
+
+    def test_a_state_that_cannot_be_dumped(
+        self, starter: Starter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An application whose state cannot be stored is refused before it counts."""
+
+        def refuse(_builder: object, _state: object) -> bytes:
+            raise ValueError("not today")
+
+        monkeypatch.setattr(LetterStateBuilder, "dump", refuse)
+        with pytest.raises(StateError, match="cannot be dumped: ValueError: not today"):
+            starter.open()
+
+    def test_a_log_that_is_gone(self, starter: Starter) -> None:
+        """Where snapshots tell of a log that is missing, none is begun in its place."""
+        shutil.rmtree(starter.path / "log")
+        with pytest.raises(DamagedError, match="its log is missing, and a snapshot at"):
+            starter.open()
+        assert not (starter.path / "log").exists()
+        with closing(starter.open(consent=EVERYTHING)) as opened:
+            assert opened.log.tail.sequence == 0
 
 
 def write_toy(place: Path, pipelines: tuple[str, ...], *payloads: bytes) -> None:
