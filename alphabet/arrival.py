@@ -16,7 +16,6 @@ class Received:
     connection: object
     peer: str
     pipeline: int
-    header_bytes: int
     frames: Frames
 
 

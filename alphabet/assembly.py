@@ -125,6 +125,7 @@ def assembled(
             stopping,
             settings.drain_seconds,
         )
+        sources.on_read = server.take_read
         _listen(listeners)
         try:
             yield server
@@ -161,7 +162,7 @@ class _Wiring:
             name,
             address,
             Delivery(cursor),
-            self._subscription(waker),
+            self._subscription(),
             waker,
             self.journal,
             self.stopping,
@@ -169,11 +170,11 @@ class _Wiring:
 
     def _console_sink(self, start: int) -> ConsoleSink:
         waker = Waker()
-        subscription = self._subscription(waker)
+        subscription = self._subscription()
         return ConsoleSink(start, subscription, waker, self.journal, self.stopping)
 
-    def _subscription(self, waker: Waker) -> Subscription:
-        feed = Feed(self.opened.log.tail.sequence, waker.wake)
+    def _subscription(self) -> Subscription:
+        feed = Feed(self.opened.log.tail.sequence)
         pace = Pace(lambda: not self.inbox.is_empty, self.stopping.wait)
         return Subscription(feed, self.opened.replayer, self.machine.fresh(), pace)
 

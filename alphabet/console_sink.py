@@ -37,6 +37,12 @@ class ConsoleSink:
     floor: int | None = None
     _drain_until: float | None = attrs.field(default=None, init=False)
 
+    def wake(self) -> None:
+        """Tell the sink's thread that something was released."""
+        self.waker.wake()
+
+    offer = wake
+
     def drain(self, until: float) -> None:
         """Print what is left, until a monotonic time, then end the thread."""
         self._drain_until = until
@@ -60,7 +66,7 @@ class ConsoleSink:
                 select.select([self.waker], [], [], IDLE_SECONDS)
                 self.waker.clear()
                 continue
-            text = memoryview(_format(outputs.data).encode())
+            text = memoryview(_format(bytes(outputs.data)).encode())
             while text:
                 text = text[os.write(self.descriptor, text) :]
 

@@ -16,8 +16,8 @@ Invariants:
 - the state may run ahead of the flush; after a failed commit the engine is of no
   more use than to offer the very same batch again.
 
-`take` and `seal` are called by one thread, `flushed` and `release` by one thread;
-these may be two. What the two share is a queue that only grows at one end.
+`take` and `seal` are called by one thread at a time, `flushed` and `release` too; these
+may be two. What the two share is a queue that only grows at one end.
 """
 
 from collections import deque
@@ -26,6 +26,8 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from alphabet.arrival import Arrival, End, Received, Refusal
+from alphabet.group import gather
+from alphabet.intake import Intake, Rejection
 from alphabet.machine import Capture, Machine
 from alphabet.outputs import Outputs
 from log.block import Block, Records, Tail
@@ -49,14 +51,6 @@ class Batch:
     outputs: tuple[Outputs, ...] = ()
     receipts: tuple[object, ...] = ()
     capture: Capture | None = None
-
-
-@attrs.frozen
-class Rejection:
-    """A reject, and the connection it came by (None for a failed event)."""
-
-    connection: object
-    reject: Reject
 
 
 @attrs.define
@@ -101,28 +95,21 @@ class Engine:
         block. `time_ns` is the wall clock.
         """
         rejections: list[Rejection] = []
-        payloads: dict[int, list[bytes]] = {}
-        values: dict[int, list[object]] = {}
+        refusals: list[Rejection] = []
+        received: dict[int, list[Received]] = {}
         for arrival in arrivals:
             match arrival:
                 case Received():
-                    decoded = self.machine.decode(
-                        arrival.pipeline, arrival.frames.payloads
-                    )
-                    payloads.setdefault(arrival.pipeline, []).extend(decoded.payloads)
-                    values.setdefault(arrival.pipeline, []).extend(decoded.values)
-                    rejections += _undecodable(arrival, decoded.refused, time_ns)
+                    received.setdefault(arrival.pipeline, []).append(arrival)
                 case Refusal():
-                    rejections.append(Rejection(arrival.connection, arrival.reject))
+                    refusals.append(Rejection(arrival.connection, arrival.reject))
                 case End():
                     self._open.receipts.append(arrival.connection)
-        for pipeline in sorted(payloads):
-            if payloads[pipeline]:
-                rejections += self._compute(
-                    pipeline, payloads[pipeline], values[pipeline], time_ns
-                )
-        room = REJECTS_PER_COMMIT_MAX - len(self._rejects)
-        self._rejects += [rejection.reject for rejection in rejections[: max(room, 0)]]
+        for pipeline in sorted(received):
+            rejections += self._take_in(pipeline, received[pipeline], time_ns)
+        # A refusal is its connection's end: what came before it is told before it.
+        rejections += refusals
+        self._keep([rejection.reject for rejection in rejections])
         return rejections
 
     def ride(self, cursors: Mapping[str, Cursor]) -> None:
@@ -179,62 +166,47 @@ class Engine:
         self.snapshot_sequence = sequence
         self._is_capturing = False
 
-    def _compute(
-        self, pipeline: int, payloads: list[bytes], values: list[object], time_ns: int
+    def _keep(self, rejects: Sequence[Reject]) -> None:
+        """Keep rejects for the next commit, as many as it takes.
+
+        Where there are too many, failed events stay: nothing else tells of them.
+        """
+        found = [*self._rejects, *rejects]
+        if len(found) > REJECTS_PER_COMMIT_MAX:
+            places = sorted(
+                range(len(found)), key=lambda each: not found[each].sequence
+            )
+            found = [found[each] for each in sorted(places[:REJECTS_PER_COMMIT_MAX])]
+        self._rejects = found
+
+    def _take_in(
+        self, pipeline: int, received: Sequence[Received], time_ns: int
     ) -> list[Rejection]:
-        """Make one block of one pipeline's events; give those that failed."""
-        first_sequence = self.tail.sequence + 1
+        """Make one block of what arrived for one pipeline; give what did not count."""
+        # Asked first: `snapshot_done` moves the sequence before it says so.
         is_free = not self._is_capturing
         capture_from = self.snapshot_sequence + self.snapshot_every if is_free else None
-        computed = self.machine.compute(pipeline, first_sequence, values, capture_from)
-        if computed.capture is not None:
-            self._is_capturing = True
-            self._open.capture = computed.capture
-        block = Block.seal(
-            self.tail, Records.pack(payloads), time_ns=time_ns, pipeline=pipeline
+        intake = Intake(
+            self.machine,
+            pipeline,
+            self.tail.sequence + 1,
+            # The block's own time: a clock that went back is overruled.
+            max(time_ns, self.tail.time_ns),
+            capture_from,
         )
-        self.tail = block.tail
-        self._open.blocks.append(block)
-        self._open.outputs.append(computed.outputs)
-        return [
-            Rejection(
-                None,
-                Reject(
-                    time_ns=block.time_ns,
-                    reason=failure.reason,
-                    cause=failure.cause,
-                    peer="",
-                    position=None,
-                    sequence=failure.sequence,
-                    payload_bytes=len(payloads[failure.sequence - first_sequence]),
-                    payload=payloads[failure.sequence - first_sequence],
-                ),
+        for group in gather(received):
+            intake.take(group)
+        if intake.parts:
+            block = Block.seal(
+                self.tail,
+                Records.join(intake.parts),
+                time_ns=time_ns,
+                pipeline=pipeline,
             )
-            for failure in computed.failures
-        ]
-
-
-def _undecodable(
-    arrival: Received, refused: Sequence[tuple[int, str]], time_ns: int
-) -> list[Rejection]:
-    """Make the rejects of the payloads, by index, that their decoder refused."""
-    payloads = arrival.frames.payloads
-    rejections = []
-    position = arrival.frames.position
-    passed = 0
-    for index, cause in refused:
-        position += arrival.header_bytes * (index - passed)
-        position += sum(map(len, payloads[passed:index]))
-        passed = index
-        reject = Reject(
-            time_ns=time_ns,
-            reason="decode",
-            cause=cause,
-            peer=arrival.peer,
-            position=position,
-            sequence=0,
-            payload_bytes=len(payloads[index]),
-            payload=payloads[index],
-        )
-        rejections.append(Rejection(arrival.connection, reject))
-    return rejections
+            self.tail = block.tail
+            self._open.blocks.append(block)
+            self._open.outputs += intake.outputs
+        if intake.capture is not None:
+            self._is_capturing = True
+            self._open.capture = intake.capture
+        return intake.rejections

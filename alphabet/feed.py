@@ -21,13 +21,9 @@ ROOM_WAIT_SECONDS_MAX = 0.1
 
 @attrs.define(eq=False)
 class Feed:
-    """What is released after `released` goes to a sink that is attached.
-
-    `wake` is called, from the committing thread, when something was released.
-    """
+    """What is released after `released` goes to a sink that is attached."""
 
     released: int
-    wake: Callable[[], None]
     window_bytes_max: int = WINDOW_BYTES_MAX
     clock: Callable[[], float] = time.monotonic
     _changed: threading.Condition = attrs.Factory(threading.Condition)
@@ -44,7 +40,6 @@ class Feed:
             if self._is_live:
                 for piece in outputs:
                     self._append(piece.after(self._after))
-        self.wake()
 
     def attach(self, after: int) -> bool:
         """Go live behind `after`, unless something later was released already."""
@@ -65,6 +60,16 @@ class Feed:
             self._window_bytes = 0
             self._changed.notify_all()
 
+    def pop_outputs(self) -> Outputs | None:
+        """Give the next outputs, or None for nothing yet."""
+        with self._changed:
+            if not self._window:
+                return None
+            outputs = self._window.popleft()
+            self._window_bytes -= outputs.weight
+            self._changed.notify_all()
+            return outputs
+
     def pop(self) -> Outputs | Capture | None:
         """Give the next outputs; the capture to derive from; or None for nothing yet.
 
@@ -72,10 +77,7 @@ class Feed:
         """
         with self._changed:
             if self._window:
-                outputs = self._window.popleft()
-                self._window_bytes -= outputs.weight
-                self._changed.notify_all()
-                return outputs
+                return self.pop_outputs()
             capture = self._let_go
             if capture is None or self.released < capture.sequence:
                 return None

@@ -31,6 +31,11 @@ class Inbox:
     _is_closed: bool = attrs.field(default=False, init=False)
 
     @property
+    def bytes(self) -> int:
+        """What all that waits weighs."""
+        return self._bytes
+
+    @property
     def is_full(self) -> bool:
         """Say whether the sources must wait."""
         return self._bytes >= self.bytes_max
@@ -51,18 +56,23 @@ class Inbox:
         with self._changed:
             self._arrivals.append((arrival, size))
             self._bytes += size
+
+    def notify(self) -> None:
+        """Wake the thread that waits: what was put is for it."""
+        with self._changed:
             self._changed.notify()
 
-    def take(self, bytes_max: int, wait_seconds: float) -> list[Arrival]:
-        """Take what is there, up to about `bytes_max` bytes, waiting if nothing is.
+    def wait(self, seconds: float) -> None:
+        """Wait until something is there, the inbox is closed, or the time is up."""
+        with self._changed:
+            if not self._arrivals and not self._is_closed:
+                self._changed.wait(seconds)
 
-        Gives an empty list when the time is up, or the inbox is closed and empty.
-        """
+    def take(self, bytes_max: int) -> list[Arrival]:
+        """Take what is there, up to about `bytes_max` bytes."""
         taken: list[Arrival] = []
         size = 0
         with self._changed:
-            if not self._arrivals and not self._is_closed:
-                self._changed.wait(wait_seconds)
             was_full = self.is_full
             while self._arrivals and size < bytes_max:
                 arrival, arrival_size = self._arrivals.popleft()

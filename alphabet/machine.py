@@ -12,14 +12,23 @@ the log again:
 Pure: no sockets, clocks or files. A `Machine` belongs to one thread.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import attrs
+import numpy as np
 
+from alphabet.batch import (
+    EVENTS_MIN,
+    SLICE_EVENTS_MAX,
+    BatchMethods,
+    find_batch_methods,
+)
+from alphabet.framing import Rows
 from alphabet.outputs import Outputs
 from alphabet.state_codec import PICKLE, StateCodec, choose_codec
 from alphabet.wallaroo import Application, Pipeline
+from log.block import Records
 from log.row import OPAQUE
 from recovery.errors import ReplayError, StateError
 from recovery.snapshot import State
@@ -78,9 +87,13 @@ class Machine:
     _codecs: dict[str, StateCodec] = attrs.field(init=False)
     _states: dict[str, Any] = attrs.field(init=False)
     _steps: list[Step] = attrs.field(init=False)
+    _batches: list[BatchMethods | None] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Find every state's codec, and begin."""
+        """Find every state's codec and every pipeline's batch methods, and begin."""
+        self._batches = [
+            find_batch_methods(pipeline) for pipeline in self.definition.pipelines
+        ]
         self._codecs = {
             step.state_name: choose_codec(step.state_builder, self._module)
             for pipeline in self.definition.pipelines
@@ -217,17 +230,76 @@ class Machine:
         outputs = Outputs(first_sequence, b"".join(pieces), ends)
         return Computed(outputs, failures, capture)
 
-    def derive(
-        self, pipeline: int, first_sequence: int, records: Iterable[bytes]
-    ) -> Outputs:
-        """Compute logged events again, and their outputs; raises ReplayError."""
-        values = self._decode_records(pipeline, first_sequence, records)
-        return self.compute(pipeline, first_sequence, values).outputs
+    def has_batch(self, pipeline: int) -> bool:
+        """Say whether a pipeline can take events in batches."""
+        return self._batches[pipeline] is not None
 
-    def replay(
+    def compute_rows(
+        self, pipeline: int, first_sequence: int, rows: Rows
+    ) -> Outputs | None:
+        """Take events of one size as a batch; None, with nothing changed, if it cannot.
+
+        Then the same events are for `decode` and `compute`, one by one.
+        """
+        batch = self._batches[pipeline]
+        if batch is None or len(rows) < EVENTS_MIN:
+            return None
+        state = self._states[batch.state_name]
+        try:
+            values = batch.decode(rows)
+            found, flags = batch.compute(values, state)
+        except FATAL:
+            raise
+        except Exception:  # noqa: BLE001 - one by one tells which event it is
+            return None
+        encoded = batch.encode(found)
+        if len(encoded) != len(rows):
+            raise ValueError(f"{len(encoded)} outputs of {len(rows)} events")
+        self.is_marked = bool(flags[-1])
+        size = encoded.shape[1]
+        ends = range(size, encoded.size + 1, size)
+        return Outputs(first_sequence, encoded.reshape(-1).data, ends)
+
+    def derive(
+        self, pipeline: int, first_sequence: int, records: Records
+    ) -> Iterator[Outputs]:
+        """Compute logged events again, and their outputs; raises ReplayError."""
+        for rows, part in _slices(records):
+            outputs = None
+            if rows is not None:
+                outputs = self.compute_rows(pipeline, first_sequence, rows)
+            if outputs is None:
+                values = self._decode_records(pipeline, first_sequence, part)
+                outputs = self.compute(pipeline, first_sequence, values).outputs
+            yield outputs
+            first_sequence += part.count
+
+    def replay(self, pipeline: int, first_sequence: int, records: Records) -> None:
+        """Compute logged events again, with no outputs; raises ReplayError."""
+        for rows, part in _slices(records):
+            # The last event goes alone: it tells whether it is marked.
+            is_batch = rows is not None and self._replay_rows(pipeline, rows[:-1])
+            passed = part.count - 1 if is_batch else 0
+            rest = part.cut(passed, part.count)
+            self._replay_events(pipeline, first_sequence + passed, rest)
+            first_sequence += part.count
+
+    def _replay_rows(self, pipeline: int, rows: Rows) -> bool:
+        batch = self._batches[pipeline]
+        if batch is None or len(rows) < EVENTS_MIN:
+            return False
+        state = self._states[batch.state_name]
+        try:
+            batch.replay(batch.decode(rows), state)
+        except FATAL:
+            raise
+        except Exception:  # noqa: BLE001 - one by one tells which event it is
+            return False
+        return True
+
+    def _replay_events(
         self, pipeline: int, first_sequence: int, records: Iterable[bytes]
     ) -> None:
-        """Compute logged events again, with no outputs; raises ReplayError."""
         run = self._steps[pipeline]
         marked = self.is_marked
         for value in self._decode_records(pipeline, first_sequence, records):
@@ -276,6 +348,15 @@ class Machine:
         except Exception as error:
             reason = f"it cannot be loaded: {describe(error)}"
             raise StateError(reason, state.name) from error
+
+
+def _slices(records: Records) -> Iterator[tuple[Rows | None, Records]]:
+    """Cut records into pieces, as rows too where they have one size; a gap has none."""
+    size = records.record_bytes
+    for start in range(0, 0 if records.is_gap else records.count, SLICE_EVENTS_MAX):
+        part = records.cut(start, start + SLICE_EVENTS_MAX)
+        rows = np.frombuffer(part.body, np.uint8).reshape(-1, size) if size else None
+        yield rows, part
 
 
 def describe(error: BaseException) -> str:

@@ -25,7 +25,7 @@ class Outputs:
     """
 
     first_sequence: int
-    data: bytes = attrs.field(repr=False)
+    data: bytes | memoryview = attrs.field(repr=False)
     ends: Sequence[int] = attrs.field(repr=False)
 
     @property
@@ -36,6 +36,8 @@ class Outputs:
     @property
     def weight(self) -> int:
         """About how many bytes of memory they take, also where no event has output."""
+        if isinstance(self.ends, range):
+            return len(self.data)
         return len(self.data) + END_BYTES * len(self.ends)
 
     def after(self, sequence: int) -> Self:

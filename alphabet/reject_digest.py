@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from alphabet.engine import Rejection
+from alphabet.intake import Rejection
 from log.row import Reject
 
 SUMMARY_SECONDS = 1.0

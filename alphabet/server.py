@@ -4,9 +4,10 @@
 sources ─▶ inbox ─▶ count ─▶ sealed ─▶ commit ─▶ feeds ─▶ one thread a sink
                                           └─▶ snapshotter
 ```
-While `commit` flushes one batch, `count` computes the next. Outputs, receipts and
-captures leave `commit` only behind the flush. Whatever ends a thread ends the server,
-with the error that `run` raises.
+While `commit` flushes one batch, `count` computes the next. A little that arrives when
+nothing is in flight is not worth two threads' wake-ups: the thread that read it takes
+both steps itself. Outputs, receipts and captures leave the commit step only behind the
+flush. Whatever ends a thread ends the server, with the error that `run` raises.
 """
 
 import queue
@@ -30,8 +31,10 @@ from alphabet.waker import Waker
 from log.errors import DiskFullError
 from log.row import Cursor
 
-BATCH_BYTES_MAX = 1 << 18
+BATCH_BYTES_MAX = 1 << 20
 """How much of the inbox one batch takes: it bounds a batch's memory and its delay."""
+INLINE_BYTES_MAX = 1 << 14
+"""How much is little enough to be taken by the thread that read it."""
 SEALED_MAX = 1
 """How many sealed batches wait while another is flushed."""
 IDLE_SECONDS = 1.0
@@ -44,7 +47,11 @@ Sink = TcpSink | ConsoleSink
 
 @attrs.define(eq=False)
 class Server:
-    """All parts of a server, wired; `run` serves until `stop` is called."""
+    """All parts of a server, wired; `run` serves until `stop` is called.
+
+    `_counting` is held by the thread whose turn it is to take and seal. A turn that
+    raised is never over: nobody goes on from the state that it left.
+    """
 
     opened: Opened
     engine: Engine
@@ -59,6 +66,7 @@ class Server:
     _sealed: queue.Queue[Batch | None] = attrs.field(
         factory=lambda: queue.Queue(SEALED_MAX), init=False
     )
+    _counting: threading.Lock = attrs.field(factory=threading.Lock, init=False)
     _stored_cursors: dict[str, Cursor] = attrs.field(factory=dict, init=False)
     _commit_until: float = attrs.field(default=float("inf"), init=False)
     _failure: BaseException | None = attrs.field(default=None, init=False)
@@ -105,7 +113,8 @@ class Server:
         for sink in self.sinks:
             sink.drain(until)
         self._join(sinks, until)
-        self._store_last_cursors()
+        if not commit.is_alive():
+            self._store_last_cursors()
         self._say_goodbye()
 
     def _start(self, name: str, target: Callable[[], None]) -> threading.Thread:
@@ -132,39 +141,80 @@ class Server:
         if self._failure is not None:
             raise self._failure
 
+    def take_read(self) -> None:
+        """Take what was just read: at once, if it is little and nothing is in flight.
+
+        For the sources' thread, after each round of reading. What is not taken at
+        once is for the count thread, which is woken.
+        """
+        is_little = self.inbox.bytes <= INLINE_BYTES_MAX
+        if is_little and self._counting.acquire(blocking=False):
+            is_idle = not self._sealed.unfinished_tasks
+            if is_idle:
+                self._take_at_once()
+            self._counting.release()
+            if is_idle:
+                return
+        self.inbox.notify()
+
+    def _take_at_once(self) -> None:
+        batch = self._count_step(INLINE_BYTES_MAX)
+        if batch is not None:
+            self._commit_step(batch)
+            for sink in self.sinks:
+                sink.offer()
+
     def _count(self) -> None:
         """Take what arrived, seal it, hand it over; until the inbox is closed."""
-        engine = self.engine
         while not self.inbox.is_done and time.monotonic() < self._commit_until:
-            arrivals = self.inbox.take(BATCH_BYTES_MAX, IDLE_SECONDS)
-            for sink in self.sinks:
-                if not sink.subscription.feed.has_room():
-                    sink.subscription.feed.let_go(engine.capture())
-            now = time.monotonic()
-            for line in self.digest.note(engine.take(arrivals, time.time_ns()), now):
-                self.journal.warning(line)
-            self._say_summary(now)
-            engine.ride(self._moved_cursors())
-            batch = engine.seal(now)
+            self.inbox.wait(IDLE_SECONDS)
+            self._counting.acquire()
+            batch = self._count_step(BATCH_BYTES_MAX)
             if batch is not None:
                 self._sealed.put(batch)
-        last = engine.seal(time.monotonic(), is_last=True)
+            self._counting.release()
+        self._counting.acquire()
+        last = self.engine.seal(time.monotonic(), is_last=True)
         if last is not None:
             self._sealed.put(last)
         self._sealed.put(None)
 
+    def _count_step(self, bytes_max: int) -> Batch | None:
+        """Compute what arrived; give the batch that it makes, if it makes one.
+
+        The caller holds `_counting`, so that batches are stored as they are sealed.
+        """
+        engine = self.engine
+        arrivals = self.inbox.take(bytes_max)
+        for sink in self.sinks:
+            if not sink.subscription.feed.has_room():
+                sink.subscription.feed.let_go(engine.capture())
+        now = time.monotonic()
+        for line in self.digest.note(engine.take(arrivals, time.time_ns()), now):
+            self.journal.warning(line)
+        self._say_summary(now)
+        engine.ride(self._moved_cursors())
+        return engine.seal(now)
+
     def _commit(self) -> None:
-        """Flush batches one by one, and let go what waited for it."""
+        """Flush batches one by one."""
         while (batch := self._sealed.get()) is not None:
-            self._store(batch)
-            self.engine.flushed()
-            released = self.engine.release()
+            self._commit_step(batch)
             for sink in self.sinks:
-                sink.subscription.feed.push(released.outputs, released.last_sequence)
-            if released.receipts:
-                self.sources.settle(released.receipts)
-            if released.capture is not None:
-                self.snapshotter.submit(released.capture)
+                sink.wake()
+            self._sealed.task_done()
+
+    def _commit_step(self, batch: Batch) -> None:
+        """Flush a batch, and let go what waited for that."""
+        self._store(batch)
+        self.engine.flushed()
+        released = self.engine.release()
+        for sink in self.sinks:
+            sink.subscription.feed.push(released.outputs, released.last_sequence)
+        if released.receipts:
+            self.sources.settle(released.receipts)
+        if released.capture is not None:
+            self.snapshotter.submit(released.capture)
 
     def _store(self, batch: Batch) -> None:
         """Commit a batch; on a full disk, the very same one until there is room."""

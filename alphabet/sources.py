@@ -27,7 +27,7 @@ from alphabet.waker import Waker
 from alphabet.wallaroo import AnyDecoder
 from log.row import Reject
 
-RECEIVE_BYTES = 1 << 18
+RECEIVE_BYTES = 1 << 20
 PARTIAL_BYTES_MAX = 64 << 20
 """What all unfinished frames together may hold."""
 ACCEPT_PAUSE_SECONDS = 1.0
@@ -70,12 +70,16 @@ class Connection:
 
 @attrs.define(eq=False)
 class Sources:
-    """All listeners and connections, driven by `run` in a thread of its own."""
+    """All listeners and connections, driven by `run` in a thread of its own.
+
+    `on_read` is called after each round of reading.
+    """
 
     listeners: Sequence[Listener]
     inbox: Inbox
     limits: Limits
     journal: Journal
+    on_read: Callable[[], None] = lambda: None
     waker: Waker = attrs.Factory(Waker)
     clock: Callable[[], float] = time.monotonic
     wall_clock_ns: Callable[[], int] = time.time_ns
@@ -146,6 +150,7 @@ class Sources:
                 self._stop_reading()
             if self._traffic in ready and not self._is_stopping:
                 self._read_ready()
+                self.on_read()
             self._tick()
         self._close_settled()
         for connection in list(self._connections):
@@ -214,12 +219,11 @@ class Sources:
         # What came in earlier pieces weighs too.
         whole_bytes = connection.partial_bytes + len(data) - reader.partial_bytes
         self._hold(connection, reader.partial_bytes)
-        if frames.payloads:
+        if frames.count:
             received = Received(
                 connection,
                 connection.peer,
                 connection.pipeline,
-                reader.header_bytes,
                 frames,
             )
             self.inbox.put(received, whole_bytes)
@@ -227,7 +231,7 @@ class Sources:
             self._refuse(connection, reader.fault)
         elif not reader.partial_bytes:
             connection.partial_since = None
-        elif frames.payloads or connection.partial_since is None:
+        elif frames.count or connection.partial_since is None:
             connection.partial_since = self.clock()
         if self._partial_bytes > self.limits.partial_bytes_max:
             self._refuse_partial(

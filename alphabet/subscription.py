@@ -71,6 +71,10 @@ class Subscription:
         """Say whether the sink has been given all that was released."""
         return self._derived is None and self.feed.is_empty
 
+    def next_live(self) -> Outputs | None:
+        """Give the next outputs if that takes no work: they are live, and there."""
+        return self.feed.pop_outputs() if self._derived is None else None
+
     def next(self) -> Outputs | None:
         """Give the next outputs, or None when nothing is there yet.
 
@@ -105,12 +109,15 @@ class Subscription:
             for block in log.read(after):
                 started = self.pace.clock()
                 self.replayer.check_gap(block)
-                records = list(block.records)[after + 1 - block.first_sequence :]
-                outputs = self.machine.derive(block.pipeline, after + 1, records)
-                worked_seconds = self.pace.clock() - started
+                passed = after + 1 - block.first_sequence
+                records = block.records.cut(passed, block.records.count)
+                derived = self.machine.derive(block.pipeline, after + 1, records)
                 after = block.last_sequence
-                yield outputs
-                self.pace.rest(worked_seconds)
+                for outputs in derived:
+                    worked_seconds = self.pace.clock() - started
+                    yield outputs
+                    self.pace.rest(worked_seconds)
+                    started = self.pace.clock()
             if after == reached:
                 reason = "it was released, and is not there"
                 raise DamagedError(log.store.path, after + 1, reason)

@@ -22,6 +22,7 @@ import attrs
 from alphabet.address import Address
 from alphabet.delivery import Delivery
 from alphabet.journal import Journal
+from alphabet.outputs import Outputs
 from alphabet.subscription import Subscription
 from alphabet.waker import Waker
 from log.errors import LogError
@@ -61,8 +62,15 @@ class TcpSink:
     journal: Journal
     stopping: threading.Event
     _drain_until: float | None = attrs.field(default=None, init=False)
+    _at_work: threading.Lock = attrs.field(factory=threading.Lock, init=False)
+    _connection: socket.socket = attrs.field(init=False)
     _unsent: memoryview = attrs.field(default=memoryview(b""), init=False)
+    _is_reset: bool = attrs.field(default=False, init=False)
     _has_failed_to_connect: bool = attrs.field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Be at work, as the thread is but when it waits with nothing to send."""
+        self._at_work.acquire()
 
     @property
     def cursor(self) -> Cursor | None:
@@ -73,6 +81,31 @@ class TcpSink:
     def floor(self) -> int | None:
         """The lowest sequence that a snapshot must be kept for."""
         return self.delivery.floor
+
+    def wake(self) -> None:
+        """Tell the sink's thread that something was released."""
+        self.waker.wake()
+
+    def offer(self) -> None:
+        """Send what was just released from the caller's thread, if the sink is idle.
+
+        It never blocks: what the kernel does not take is for the sink's thread.
+        """
+        if self._at_work.acquire(blocking=False):
+            try:
+                while (outputs := self.subscription.next_live()) is not None:
+                    self._begin_sending(outputs)
+                    self._transmit(self._connection)
+                    if self._unsent:
+                        break
+                else:
+                    return
+            except OSError:
+                # The kernel tells a reset once; the sink's thread would see a close.
+                self._is_reset = True
+            finally:
+                self._at_work.release()
+        self.waker.wake()
 
     def drain(self, until: float) -> None:
         """Send what is left, until a monotonic time, then end the thread."""
@@ -137,7 +170,9 @@ class TcpSink:
     def _serve(self, connection: socket.socket) -> Ending:
         """Send outputs from the cursor on, until the connection ends."""
         self.delivery.open()
+        self._connection = connection
         self._unsent = memoryview(b"")
+        self._is_reset = False
         self.subscription.begin(self.delivery.cursor.sequence)
         poll = select.poll()
         poll.register(self.waker.fileno(), select.POLLIN)
@@ -152,14 +187,26 @@ class TcpSink:
                 wait_seconds = WATCH_SECONDS if outstanding else IDLE_SECONDS
                 if is_refilled and not self._unsent:
                     wait_seconds = 0.0
-                writable = select.POLLOUT if self._unsent else 0
-                poll.register(connection, select.POLLIN | writable)
-                ready = dict(poll.poll(wait_seconds * 1000))
+                ready = self._wait(poll, wait_seconds)
+                if self._is_reset:
+                    return Ending.RESET
                 if self._has_closed(connection, ready):
                     self.delivery.acknowledged(_outstanding(connection))
                     return Ending.CLOSED
             except OSError:
                 return Ending.RESET
+
+    def _wait(self, poll: select.poll, seconds: float) -> dict[int, int]:
+        """Wait for room, news or an end; with nothing to send, `offer` may work."""
+        writable = select.POLLOUT if self._unsent else 0
+        poll.register(self._connection, select.POLLIN | writable)
+        if self._unsent or not seconds:
+            return dict(poll.poll(seconds * 1000))
+        self._at_work.release()
+        try:
+            return dict(poll.poll(seconds * 1000))
+        finally:
+            self._at_work.acquire()
 
     def _refill(self) -> bool:
         """Fetch the next outputs once the last are sent; say whether there were any."""
@@ -168,9 +215,12 @@ class TcpSink:
         outputs = self.subscription.next()
         if outputs is None:
             return False
+        self._begin_sending(outputs)
+        return True
+
+    def _begin_sending(self, outputs: Outputs) -> None:
         self.delivery.push(outputs)
         self._unsent = memoryview(outputs.data)
-        return True
 
     def _transmit(self, connection: socket.socket) -> None:
         """Give the kernel what it takes."""

@@ -64,7 +64,7 @@ class Records:
 
     count: int
     record_bytes: int
-    body: bytes = attrs.field(repr=False)
+    body: bytes | memoryview = attrs.field(repr=False)
     is_gap: bool = False
 
     @classmethod
@@ -78,6 +78,17 @@ class Records:
         return cls(len(payloads), 0, lengths + body)
 
     @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """Store the records of several parts as one, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        sizes = {part.record_bytes for part in parts}
+        if len(sizes) == 1 and (size := sizes.pop()):
+            count = sum(part.count for part in parts)
+            return cls(count, size, b"".join([part.body for part in parts]))
+        return cls.pack([payload for part in parts for payload in part])
+
+    @classmethod
     def gap(cls, count: int) -> Self:
         """Stand for `count` lost events; only salvage writes this."""
         return cls(count, 0, b"", is_gap=True)
@@ -89,10 +100,24 @@ class Records:
         if self.record_bytes:
             size = self.record_bytes
             starts = range(0, len(self.body), size)
-            return (self.body[start : start + size] for start in starts)
+            body = bytes(self.body)
+            return (body[start : start + size] for start in starts)
         lengths = struct.unpack_from(f">{self.count}I", self.body)
         ends = itertools.accumulate(lengths, initial=4 * self.count)
-        return (self.body[start:end] for start, end in itertools.pairwise(ends))
+        return (bytes(self.body[a:b]) for a, b in itertools.pairwise(ends))
+
+    def cut(self, start: int, stop: int) -> Self:
+        """Give the records from index `start` (inclusive) to `stop` (exclusive)."""
+        stop = min(stop, self.count)
+        start = min(max(start, 0), stop)
+        if (start, stop) == (0, self.count):
+            return self
+        if self.is_gap:
+            return type(self)(stop - start, 0, b"", is_gap=True)
+        if size := self.record_bytes:
+            body = self.body[start * size : stop * size]
+            return type(self)(stop - start, size, body)
+        return self.pack(list(itertools.islice(self, start, stop)))
 
     def check(self) -> None:
         """Raise BlockError unless `count` records fill `body` exactly."""
@@ -174,8 +199,9 @@ class Block:
             records.record_bytes,
             len(named),
         )
-        content = b"".join([header, *named, records.body])
-        checksum = zlib.crc32(content)
+        head = b"".join([header, *named])
+        checksum = zlib.crc32(records.body, zlib.crc32(head))
+        encoded = b"".join([head, records.body, _CHECKSUM.pack(checksum)])
         return cls(
             first_sequence=after.sequence + 1,
             time_ns=max(time_ns, after.time_ns),
@@ -184,7 +210,7 @@ class Block:
             points=tuple(points),
             records=records,
             checksum=checksum,
-            encoded=content + _CHECKSUM.pack(checksum),
+            encoded=encoded,
         )
 
     @classmethod
@@ -227,7 +253,10 @@ class Block:
             data, start + HEADER_BYTES, end, point_count
         )
         records = Records(
-            count, record_bytes, data[body_start:end], is_gap=bool(flags & FLAG_GAP)
+            count,
+            record_bytes,
+            memoryview(data)[body_start:end],
+            is_gap=bool(flags & FLAG_GAP),
         )
         records.check()
         return cls(
@@ -238,6 +267,7 @@ class Block:
             points=points,
             records=records,
             checksum=checksum,
+            # A slice of all of it is the same bytes, uncopied.
             encoded=data[start : start + block_bytes],
         )
 

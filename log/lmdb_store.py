@@ -34,6 +34,7 @@ from log.lmdb_file import (
     NewerEngineError,
     check_head,
 )
+from log.resident import give_back
 from log.store import TABLES, Change
 
 MAP_BYTES = 1 << 40
@@ -139,14 +140,18 @@ class LmdbStore:
 
         def collect(reader: lmdb.Transaction) -> list[tuple[bytes, bytes]]:
             rows: list[tuple[bytes, bytes]] = []
+            views: list[memoryview] = []
             size = 0
             with reader.cursor(self._tables[table]) as cursor:
                 if not (cursor.set_range(start) if start else cursor.first()):
                     return rows
                 for key, value in cursor:
                     rows.append((bytes(key), bytes(value)))
+                    views.append(memoryview(value))
                     size += len(value)
                     if size >= bytes_max:
+                        # It is a long read: what it has passed is not wanted again.
+                        give_back(views)
                         break
             return rows
 
@@ -196,10 +201,10 @@ class LmdbStore:
         with self._reading:
             try:
                 try:
-                    reader = self._live.begin()
+                    reader = self._live.begin(buffers=True)
                 except lmdb.MapResizedError:
                     self._live.set_mapsize(0)
-                    reader = self._live.begin()
+                    reader = self._live.begin(buffers=True)
                 with reader:
                     return look(reader)
             except lmdb.Error as error:

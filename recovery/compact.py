@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from log.block import Block, Point, Records, Tail
+from log.block import Block, Point, Tail
 from log.directory import DataDirectory
 from log.log import Log, Transaction
 from log.row import Cursor
@@ -172,11 +172,7 @@ def _sealed_anew(after: Tail, blocks: Iterable[Block]) -> Iterator[Block]:
     """Seal the blocks' events that come after a new tail, in a chain of their own."""
     for block in blocks:
         passed = after.sequence + 1 - block.first_sequence
-        records = block.records
-        if passed and records.is_gap:
-            records = Records.gap(records.count - passed)
-        elif passed:
-            records = Records.pack(list(records)[passed:])
+        records = block.records.cut(passed, block.records.count)
         sealed = Block.seal(
             after,
             records,

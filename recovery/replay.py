@@ -5,13 +5,12 @@ Generic over what the events mean: a `StateMachine` is all that replay knows of 
 application. Nothing is sent, and nothing is written, by any function here.
 """
 
-import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import attrs
 
-from log.block import SEQUENCE_MAX, Block
+from log.block import SEQUENCE_MAX, Block, Records
 from log.errors import ForeignError
 from log.log import Log
 from recovery.errors import AheadError, GapError, SnapshotError, StateError
@@ -42,9 +41,7 @@ class StateMachine(Protocol):
     def load(self, states: Sequence[State]) -> None:
         """Take every state from its bytes; raises StateError, changing nothing."""
 
-    def replay(
-        self, pipeline: int, first_sequence: int, records: Iterable[bytes]
-    ) -> None:
+    def replay(self, pipeline: int, first_sequence: int, records: Records) -> None:
         """Apply logged events, with no outputs; raises ReplayError."""
 
 
@@ -258,10 +255,8 @@ def replay_block(machine: StateMachine, block: Block, after: int, until: int) ->
     Raises ReplayError.
     """
     first = max(block.first_sequence, after + 1)
-    records = itertools.islice(
-        block.records,
-        first - block.first_sequence,
-        until + 1 - block.first_sequence,
+    records = block.records.cut(
+        first - block.first_sequence, until + 1 - block.first_sequence
     )
     machine.replay(block.pipeline, first, records)
 

@@ -9,6 +9,7 @@ Each step checks what it may. The promises, after every crash:
 - rejects and cursors are stored with their own batch, or not at all.
 """
 
+import operator
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,7 +106,7 @@ class Simulation:
         assert toy.state_bytes(machine) == self.folded.states_at(log.tail.sequence)
         start = recovered.start
         engine = Engine(machine, log.tail, self.snapshot_every, start)
-        feed = Feed(log.tail.sequence, lambda: None, window_bytes_max=200)
+        feed = Feed(log.tail.sequence, window_bytes_max=200)
         pace = Pace(lambda: False, lambda _: None)
         subscription = Subscription(feed, replayer, machine.fresh(), pace)
         cursor = log.cursors().get(SINK, Cursor(0, 0))
@@ -150,25 +151,17 @@ class Simulation:
         life.is_open_empty = False
         rejections = life.engine.take(arrivals, time_ns=int(self.now))
         expected: list[tuple[str, int]] = []
-        accepted: list[Event] = []
-        for arrival in arrivals:
-            match arrival:
-                case Received():
-                    for payload in arrival.frames.payloads:
-                        if payload.startswith(toy.REFUSED):
-                            expected.append(("decode", 0))
-                        else:
-                            accepted.append((arrival.pipeline, payload))
-                case Refusal():
-                    expected.append((arrival.reject.reason, 0))
-        before = len(self.folded.events)
-        for event in sorted(accepted, key=lambda event: event[0]):
-            self.folded.add(event)
+        for pipeline, payload in frames_by_pipeline(arrivals):
+            if payload.startswith(toy.REFUSED):
+                expected.append(("decode", 0))
+                continue
+            self.folded.add((pipeline, payload))
+            sequence = len(self.folded.events)
+            if sequence in self.folded.failures:
+                expected.append((self.folded.failures[sequence], sequence))
         count = len(self.folded.events)
         expected += [
-            (reason, sequence)
-            for sequence, reason in self.folded.failures.items()
-            if sequence > before
+            (each.reject.reason, 0) for each in arrivals if isinstance(each, Refusal)
         ]
         found = [(each.reject.reason, each.reject.sequence) for each in rejections]
         assert found == expected
@@ -380,3 +373,14 @@ class Simulation:
             self.serve_sink()
         assert self.life.given == self.life.feed.released
         self.crash()
+
+
+def frames_by_pipeline(arrivals: Sequence[Arrival]) -> list[Event]:
+    """Give all payloads that arrived, pipeline by pipeline, in the order they came."""
+    found = [
+        (arrival.pipeline, payload)
+        for arrival in arrivals
+        if isinstance(arrival, Received)
+        for payload in arrival.frames.payloads
+    ]
+    return sorted(found, key=operator.itemgetter(0))

@@ -2,6 +2,7 @@
 
 import struct
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,9 @@ from alphabet.application import (
     Decoder,
     Encoder,
     LetterStateBuilder,
+    TotalColumns,
     TotalOverflowError,
+    VoteColumns,
     Votes,
     application_setup,
 )
@@ -64,8 +67,93 @@ class TestAddVotes:
         assert event == Votes(b"a", 1)
 
 
+def columns(events: list[Votes]) -> VoteColumns:
+    """Put votes into columns."""
+    return VoteColumns(
+        np.array([vote.letter[0] for vote in events], np.uint8),
+        np.array([vote.votes for vote in events], np.uint32),
+    )
+
+
+class TestAddVotesInBatches:
+    """The computation, of many votes at once."""
+
+    @given(st.lists(votes), tables)
+    def test_a_batch_is_its_votes_one_by_one(
+        self, events: list[Votes], totals: dict[bytes, int]
+    ) -> None:
+        """Outputs, flags and state are those of the votes, or it raises untouched."""
+        state, one_by_one, replayed = (state_of(totals) for _ in range(3))
+        try:
+            computed = [AddVotes().compute(event, one_by_one) for event in events]
+        except TotalOverflowError:
+            for method in (AddVotes().compute_batch, AddVotes().replay_batch):
+                with pytest.raises(TotalOverflowError):
+                    method(columns(events), state)
+                assert state == state_of(totals)
+            return
+        outputs, flags = AddVotes().compute_batch(columns(events), state)
+        assert outputs.letters.tolist() == [out.letter[0] for out, _ in computed]
+        assert outputs.totals.tolist() == [out.votes for out, _ in computed]
+        assert flags.tolist() == [flag for _, flag in computed]
+        AddVotes().replay_batch(columns(events), replayed)
+        assert state == replayed == one_by_one
+
+    def test_every_letter_at_once(self) -> None:
+        """All 256 letters may be in one batch, each as often as it likes."""
+        events = [Votes(bytes([at * 7 % 256]), at) for at in range(2000)]
+        state, one_by_one = AllVotes(), AllVotes()
+        outputs, _ = AddVotes().compute_batch(columns(events), state)
+        computed = [AddVotes().compute(event, one_by_one)[0].votes for event in events]
+        assert outputs.totals.tolist() == computed
+        assert state == one_by_one
+        assert len(state.votes_by_letter) == 256
+
+    def test_the_largest_votes_add_up_exactly(self) -> None:
+        """A large batch of the largest votes is summed to the last digit."""
+        count, largest = 1 << 15, 2**32 - 1
+        events = VoteColumns(
+            np.full(count, 97, np.uint8), np.full(count, largest, np.uint32)
+        )
+        for method in (AddVotes().compute_batch, AddVotes().replay_batch):
+            state = state_of({b"a": 1})
+            method(events, state)
+            assert state.get_votes(b"a").votes == 1 + count * largest
+
+    def test_outputs_are_left_alone_by_later_votes(self) -> None:
+        """Outputs that wait to be encoded, and the events, keep what they have."""
+        state, events = AllVotes(), columns([Votes(b"a", 1), Votes(b"a", 2)])
+        outputs, _ = AddVotes().compute_batch(events, state)
+        AddVotes().compute_batch(events, state)
+        assert outputs.totals.tolist() == [1, 3]
+        assert events.votes.tolist() == [1, 2]
+
+
 class TestAllVotes:
     """The state."""
+
+    @given(tables, st.dictionaries(letters, st.integers(0, TOTAL_MAX)))
+    def test_sums_are_added_all_or_none(
+        self, totals: dict[bytes, int], sums: dict[bytes, int]
+    ) -> None:
+        """Sums by letter are added, and the totals before given; or nothing changes."""
+        state = state_of(totals)
+        codes = [letter[0] for letter in sums]
+        after = {
+            letter: totals.get(letter, 0) + sums.get(letter, 0)
+            for letter in totals.keys() | sums.keys()
+        }
+        if max(after.values(), default=0) > TOTAL_MAX:
+            with pytest.raises(TotalOverflowError) as caught:
+                state.add_sums(codes, list(sums.values()))
+            letter = caught.value.letter
+            assert caught.value.total == totals.get(letter, 0)
+            assert caught.value.votes == sums[letter]
+            assert state == state_of(totals)
+        else:
+            before = state.add_sums(codes, list(sums.values()))
+            assert before == [totals.get(letter, 0) for letter in sums]
+            assert state == state_of(after)
 
     def test_a_total_reaches_its_limit(self) -> None:
         """A total of 2**64-1 is fine."""
@@ -164,6 +252,44 @@ class TestCodecs:
         """A payload is the letter and the votes, big-endian."""
         payload = vote.letter + vote.votes.to_bytes(4, "big")
         assert Decoder().decode(payload) == vote
+
+    @given(st.lists(votes, min_size=1))
+    def test_many_votes_are_rows_of_five_bytes(self, events: list[Votes]) -> None:
+        """Rows decode to what their payloads decode to, in any memory, even read-only.
+
+        The columns are no views of the rows.
+        """
+        data = b"".join(vote.letter + vote.votes.to_bytes(4, "big") for vote in events)
+        memory = bytearray(data)
+        for buffer in (data, memory):
+            rows = np.frombuffer(buffer, np.uint8).reshape(-1, 5)
+            decoded = Decoder().decode_batch(rows)
+            memory[:] = bytes(len(memory))
+            assert decoded.letters.dtype == np.uint8
+            assert decoded.votes.dtype == np.uint32
+            assert decoded.letters.tolist() == [vote.letter[0] for vote in events]
+            assert decoded.votes.tolist() == [vote.votes for vote in events]
+            memory[:] = data
+
+    @pytest.mark.parametrize("size", [1, 4, 6])
+    def test_rows_of_another_size_are_no_votes(self, size: int) -> None:
+        """Rows that have not five bytes are a ValueError that says so."""
+        with pytest.raises(ValueError, match=f"a vote has 5 bytes, not {size}"):
+            Decoder().decode_batch(np.zeros((3, size), np.uint8))
+
+    @given(st.lists(st.builds(Votes, letters, st.integers(0, TOTAL_MAX))))
+    def test_many_totals_are_rows_of_thirteen_bytes(self, totals: list[Votes]) -> None:
+        """Encoded at once, totals are the bytes that each is encoded to, one a row."""
+        encoded = Encoder().encode_batch(
+            TotalColumns(
+                np.array([total.letter[0] for total in totals], np.uint8),
+                np.array([total.votes for total in totals], np.uint64),
+            )
+        )
+        assert encoded.dtype == np.uint8
+        assert [row.tobytes() for row in encoded] == [
+            Encoder().encode(total) for total in totals
+        ]
 
     @pytest.mark.parametrize("size", [0, 4, 6])
     def test_another_size_is_no_vote(self, size: int) -> None:

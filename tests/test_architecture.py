@@ -30,6 +30,9 @@ IMPORTS_LMDB = {"log/lmdb_store.py"}
 # Modules that compute and nothing else, and what they must not know.
 PURE = {
     "alphabet/application.py",
+    "alphabet/batch.py",
+    "alphabet/group.py",
+    "alphabet/intake.py",
     "alphabet/delivery.py",
     "alphabet/engine.py",
     "alphabet/figure.py",

@@ -1,10 +1,12 @@
 """A block: what is sealed comes back, and nothing else passes for it."""
 
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,6 +89,60 @@ class TestRecords:
     def test_empty_payloads_are_records(self) -> None:
         """Payloads without bytes are still counted."""
         assert list(Records.pack([b"", b""])) == [b"", b""]
+
+    @given(samples.payloads, st.integers(-2, 14), st.integers(-2, 14))
+    def test_a_part_is_what_packing_it_gives(
+        self, payloads: list[bytes], start: int, size: int
+    ) -> None:
+        """A cut gives the records from an index to another, as if packed alone."""
+        stop = max(start, 0) + max(size, 0)
+        cut = Records.pack(payloads).cut(start, stop)
+        assert list(cut) == payloads[max(start, 0) : stop]
+        assert cut.count == len(list(cut))
+        if cut.count:
+            assert cut == Records.pack(payloads[max(start, 0) : stop])
+            cut.check()
+
+    @given(samples.payloads, st.data())
+    def test_parts_joined_are_the_whole(
+        self, payloads: list[bytes], data: st.DataObject
+    ) -> None:
+        """However records are cut, in bytes or in views of them, joined they are one.
+
+        What comes is what packing all of them at once gives, to the byte.
+        """
+        whole = Records.pack(payloads)
+        view = attrs.evolve(whole, body=memoryview(whole.body))
+        places = st.sets(st.integers(1, max(len(payloads) - 1, 1)))
+        borders = sorted({0, *data.draw(places), len(payloads)})
+        for records in (whole, view):
+            parts = [records.cut(*pair) for pair in itertools.pairwise(borders)]
+            joined = Records.join(parts)
+            assert joined == whole
+            assert Block.seal(samples.START, joined, time_ns=0).encoded == (
+                Block.seal(samples.START, whole, time_ns=0).encoded
+            )
+
+    @given(st.lists(samples.payloads, min_size=1, max_size=4))
+    def test_parts_of_any_sizes_are_joined(self, contents: list[list[bytes]]) -> None:
+        """Joined, parts of different sizes are what packing all at once gives."""
+        joined = Records.join([Records.pack(payloads) for payloads in contents])
+        assert joined == Records.pack(list(itertools.chain(*contents)))
+        joined.check()
+
+    @given(st.integers(1, 2**64), st.integers(0, 2**64), st.integers(0, 2**64))
+    def test_a_part_of_a_gap_is_a_gap(self, count: int, start: int, size: int) -> None:
+        """What is cut of a gap stands for as many lost events."""
+        part = Records.gap(count).cut(start, start + size)
+        assert part == Records.gap(max(min(size, count - start), 0))
+
+    def test_payloads_are_bytes_of_their_own(self) -> None:
+        """What is given of a view's records is bytes, fit for a dictionary or a set."""
+        for payloads in ([b"ab", b"cd"], [b"a", b"bcd"]):
+            packed = Records.pack(payloads)
+            view = attrs.evolve(packed, body=memoryview(packed.body))
+            assert {type(payload) for payload in view} == {bytes}
+            assert list(view) == payloads
 
     def test_a_gap_gives_nothing(self) -> None:
         """A gap has a count, and no payloads."""

@@ -93,9 +93,11 @@ def outputs(log: Log, after: int, path: Path) -> bytes:
     start = Replayer(log, SnapshotDirectory(path)).recover(machine, after).sequence
     derived = b""
     for block in log.read(start):
-        records = list(block.records)[max(0, after + 1 - block.first_sequence) :]
         first = max(after + 1, block.first_sequence)
-        derived += machine.derive(block.pipeline, first, records).data
+        records = list(block.records)[first - block.first_sequence :]
+        packed = Records.pack(records)
+        for outputs in machine.derive(block.pipeline, first, packed):
+            derived += outputs.data
     return derived
 
 

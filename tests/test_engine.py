@@ -12,9 +12,8 @@ from alphabet.engine import (
     REJECTS_PER_COMMIT_MAX,
     Batch,
     Engine,
-    Rejection,
 )
-from alphabet.framing import Frames
+from alphabet.intake import Rejection
 from log.block import Tail
 from log.row import REJECT_PAYLOAD_BYTES_MAX, Cursor, Reject
 from tests import toy
@@ -129,13 +128,13 @@ class TestTake:
         self, payloads: list[bytes], position: int, header_bytes: int
     ) -> None:
         """A refused frame's place is its first byte's, in what its peer has sent."""
-        frames = Frames(position, payloads)
-        arrival = Received("c", "peer", 0, header_bytes, frames)
+        arrival = received(*payloads, position=position, header_bytes=header_bytes)
         rejections = take(engine_at(), arrival)
+        sizes = [header_bytes + len(payload) for payload in payloads]
         assert [
             each.reject.position for each in rejections if not each.reject.sequence
         ] == [
-            frames.position_of(index, header_bytes)
+            position + sum(sizes[:index])
             for index, payload in enumerate(payloads)
             if payload.startswith(toy.REFUSED)
         ]
@@ -393,6 +392,24 @@ class TestCapture:
         capture = through(engine).capture
         assert capture is not None
         assert capture.sequence == 5
+
+    def test_one_that_is_done_meanwhile(self) -> None:
+        """A snapshot that is done while votes are taken is where the next is due from.
+
+        Another thread tells it: first the sequence, then that none is in the making.
+        """
+        engine = engine_at(snapshot_every=3)
+
+        class Late(int):
+            def __add__(self, other: int) -> int:
+                engine.snapshot_done(3)
+                return int(self) + other
+
+        take(engine, received(b"m", b"m", b"m"))
+        assert through(engine).capture is not None
+        engine.snapshot_sequence = Late(0)
+        take(engine, received(b"m"))
+        assert through(engine).capture is None
 
     def test_never_without_a_mark(self) -> None:
         """Events that are not marked make no snapshot, however many they are."""

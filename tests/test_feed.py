@@ -22,7 +22,7 @@ WINDOW_BYTES = 4 * EVENT.weight
 @pytest.fixture
 def feed() -> Feed:
     """Give a feed that is live behind event 0, with room for four events."""
-    feed = Feed(0, lambda: None, WINDOW_BYTES)
+    feed = Feed(0, WINDOW_BYTES)
     assert feed.attach(0)
     return feed
 
@@ -42,7 +42,7 @@ def drain(feed: Feed) -> Iterator[Outputs | Capture]:
 def taken(feed: Feed) -> list[bytes | int]:
     """Take what there is: outputs as their bytes, a capture as its sequence."""
     return [
-        found.data if isinstance(found, Outputs) else found.sequence
+        bytes(found.data) if isinstance(found, Outputs) else found.sequence
         for found in drain(feed)
     ]
 
@@ -64,32 +64,27 @@ class TestPush:
 
     def test_nothing_is_kept_for_a_sink_that_is_away(self) -> None:
         """A feed that is not live takes note of how far it is released, no more."""
-        feed = Feed(5, lambda: None)
+        feed = Feed(5)
         push(feed, 6, 7)
         assert feed.released == 7
         assert feed.is_empty
         assert feed.pop() is None
 
-    def test_whoever_is_woken_finds_something(self) -> None:
-        """The wake comes when the outputs are there, and no lock is held."""
-        found: list[object] = []
+    def test_a_commit_without_outputs_is_released_too(self) -> None:
+        """A sink that waits for a place in the log learns of every commit."""
+        feed = Feed(0)
+        feed.attach(0)
+        feed.push([], 3)
+        assert (feed.released, feed.pop()) == (3, None)
+        assert not feed.attach(2)
 
-        def pop_elsewhere() -> None:
-            thread = threading.Thread(target=lambda: found.append(woken.pop()))
-            thread.start()
-            thread.join(SECONDS_MAX)
-
-        woken = Feed(0, pop_elsewhere)
-        woken.attach(0)
-        push(woken, 1)
-        assert found == [toy.outputs(1, [b"001"])]
-
-    def test_a_commit_without_outputs_wakes_too(self) -> None:
-        """A sink that waits for a place in the log hears of every commit."""
-        wakes: list[int] = []
-        woken = Feed(0, lambda: wakes.append(woken.released))
-        woken.push([], 3)
-        assert wakes == [3]
+    def test_live_outputs_alone_can_be_had(self, feed: Feed) -> None:
+        """Who asks for outputs only gets them, and leaves the capture to the sink."""
+        push(feed, 1)
+        feed.let_go(Capture(1, ()))
+        assert feed.pop_outputs() == toy.outputs(1, [b"001"])
+        assert feed.pop_outputs() is None
+        assert feed.pop() == Capture(1, ())
 
 
 class TestAttach:
@@ -97,7 +92,7 @@ class TestAttach:
 
     def test_not_behind_what_was_released(self) -> None:
         """A sink that lacks released events cannot go live."""
-        feed = Feed(5, lambda: None)
+        feed = Feed(5)
         assert not feed.attach(4)
         push(feed, 6)
         assert feed.is_empty
@@ -106,7 +101,7 @@ class TestAttach:
 
     def test_before_it_is_released(self) -> None:
         """What the sink has from the log already is not given to it again."""
-        feed = Feed(5, lambda: None)
+        feed = Feed(5)
         assert feed.attach(7)
         feed.push([toy.outputs(6, [b"6"]), toy.outputs(7, [b"7", b"8"])], 8)
         assert taken(feed) == [b"8"]
@@ -166,7 +161,7 @@ class TestLetGo:
 
     def test_a_sink_that_is_away_is_not_let_go(self) -> None:
         """A feed that is not live needs no capture."""
-        feed = Feed(0, lambda: None)
+        feed = Feed(0)
         feed.let_go(Capture(0, ()))
         assert feed.is_empty
         assert feed.pop() is None

@@ -1,24 +1,54 @@
-"""Framing: every way to cut a stream gives the same frames, or the same fault."""
+"""Framing: every way to cut a stream gives the same frames, or the same fault.
 
-from collections.abc import Callable, Iterable
+All of it is run twice: as it is, and with short runs and small windows, so that a
+few frames are enough for runs, for frames cut one by one, and for both in turn.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 
 import attrs
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alphabet import framing
 from alphabet.framing import (
+    RUN_FRAMES_MIN,
+    WINDOW_BYTES,
     FrameFault,
     FrameReader,
     Frames,
+    Payloads,
+    Run,
     decode_length,
     encode_frame,
 )
 
 FRAME_BYTES_MAX = 300
 
-payload_lists = st.lists(st.binary(max_size=FRAME_BYTES_MAX), max_size=20)
-piece_sizes = st.lists(st.integers(0, 40), max_size=60)
+runs = st.lists(
+    st.tuples(st.binary(max_size=12), st.sampled_from([1, 2, 3, 70, 200])), max_size=5
+)
+payload_lists = st.lists(st.binary(max_size=FRAME_BYTES_MAX), max_size=20) | runs.map(
+    lambda pairs: [payload for payload, count in pairs for _ in range(count)]
+)
+piece_sizes = st.lists(st.integers(0, 40) | st.integers(0, 3000), max_size=60)
+
+
+@pytest.fixture(
+    autouse=True,
+    scope="module",
+    params=[(RUN_FRAMES_MIN, WINDOW_BYTES), (2, 24)],
+    ids=["", "small"],
+)
+def _bounds(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Take the bounds as they are, then small ones."""
+    frames_min, window_bytes = request.param
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(framing, "RUN_FRAMES_MIN", frames_min)
+        patch.setattr(framing, "WINDOW_BYTES", window_bytes)
+        yield
 
 
 def new_reader(
@@ -43,11 +73,21 @@ def feed(reader: FrameReader, pieces: Iterable[bytes]) -> list[tuple[int, bytes]
     found = []
     for piece in pieces:
         frames = reader.receive(piece)
-        found += [
-            (frames.position_of(index, reader.header_bytes), payload)
-            for index, payload in enumerate(frames.payloads)
-        ]
+        placed = places(frames)
+        assert frames.count == len(placed)
+        assert not placed or placed[0][0] == frames.position
+        assert frames.payloads == [payload for _, payload in placed]
+        found += placed
     return found
+
+
+def places(frames: Frames) -> list[tuple[int, bytes]]:
+    """Give each frame's position and payload."""
+    return [
+        place
+        for piece in frames.pieces
+        for place in zip(piece.positions(), piece.payloads, strict=True)
+    ]
 
 
 def frame_positions(payloads: list[bytes], header_bytes: int) -> list[int]:
@@ -207,7 +247,129 @@ class TestCutting:
         assert reader.receive(b"") == Frames(0, [])
         reader.receive(VOTE + VOTE[:2])
         assert reader.receive(b"") == Frames(9, [])
-        assert reader.receive(VOTE[2:]) == Frames(9, [VOTE[4:]])
+        frames = Frames(9, [Payloads(9, 4, [VOTE[4:]])])
+        assert reader.receive(VOTE[2:]) == frames
+
+
+class TestRuns:
+    """Many frames with one header, which are not cut."""
+
+    def test_a_run_is_one_piece(self) -> None:
+        """Equal headers in a row are a run; what is too short for one is cut."""
+        reader = new_reader()
+        few = VOTE * (framing.RUN_FRAMES_MIN - 1)
+        other = encode_frame(b"other")[:-1] + b"s"
+        longer = encode_frame(b"longer")
+        assert reader.receive(few).pieces == [
+            Payloads(0, 4, [VOTE[4:]] * (framing.RUN_FRAMES_MIN - 1))
+        ]
+        many = (VOTE + other) * framing.RUN_FRAMES_MIN
+        start = len(few)
+        assert reader.receive(many + longer + VOTE[:8]).pieces == [
+            Run(start, 4, 9, memoryview(many)),
+            Payloads(start + len(many), 4, [b"longer"]),
+        ]
+        assert reader.partial_bytes == 8
+
+    def test_a_run_borrows_what_was_received(self) -> None:
+        """A run is a view of the buffer; frames cut one by one, and held, are not."""
+        buffer = bytearray(VOTE * 100 + encode_frame(b"single") + VOTE[:7])
+        reader = new_reader()
+        run, single = reader.receive(memoryview(buffer)).pieces
+        assert isinstance(run, Run)
+        assert run.data.obj is buffer
+        buffer[:] = bytes(len(buffer))
+        assert run.payloads == [bytes(5)] * 100
+        assert single.payloads == [b"single"]
+        assert reader.receive(VOTE[7:]).payloads == [VOTE[4:]]
+
+    @pytest.mark.parametrize("header_bytes", range(1, 10))
+    def test_a_header_may_have_any_size(self, header_bytes: int) -> None:
+        """Runs are found behind headers of every size, and end where these differ."""
+        streams = [
+            encode_frame(bytes([number]) * size, header_bytes)
+            for size in (3, 0, 4)
+            for number in range(100)
+        ]
+        reader = new_reader(header_bytes=header_bytes)
+        pieces = reader.receive(b"".join(streams) + b"\7").pieces
+        assert [(type(piece), piece.count) for piece in pieces] == [(Run, 100)] * 3
+        assert [piece.payload_bytes for piece in pieces] == [3, 0, 4]
+        found = [payload for piece in pieces for payload in piece.payloads]
+        assert found == [frame[header_bytes:] for frame in streams]
+
+    def test_the_longest_frames_are_a_run_too(self) -> None:
+        """The limit is inclusive in a run as it is for one frame."""
+        longest = encode_frame(bytes(FRAME_BYTES_MAX))
+        reader = new_reader()
+        [run] = reader.receive(longest * 70).pieces
+        assert (type(run), run.count, reader.fault) == (Run, 70, None)
+        reader = new_reader()
+        reader.receive(encode_frame(bytes(FRAME_BYTES_MAX + 1)) * 70)
+        assert reader.fault is not None
+        assert (reader.fault.position, reader.partial_bytes) == (0, 0)
+
+    @given(st.integers(0, 200), st.integers(0, 12), piece_sizes)
+    def test_a_fault_behind_a_run(
+        self, count: int, payload_bytes: int, sizes: list[int]
+    ) -> None:
+        """All frames before a fault come out, and its place is behind them."""
+        good = encode_frame(bytes(payload_bytes)) * count
+        reader = new_reader()
+        stream = good + TOO_LONG * 100
+        found = feed(reader, cut(stream, sizes))
+        assert len(found) == count
+        assert reader.fault is not None
+        assert (reader.fault.position, reader.fault.header) == (len(good), TOO_LONG)
+        assert reader.partial_bytes == 0
+
+    def test_large_frames_among_runs(self) -> None:
+        """A frame larger than a window, and than what came, is one frame in its place.
+
+        It is cut whether votes, or others like it, stand around it.
+        """
+        large = bytes(3 * WINDOW_BYTES)
+        payloads = [b"votes"] * 100 + [large] + [b"votes"] * 10 + [large] * 3
+        payloads += [b"votes"] * 100
+        stream = b"".join(map(encode_frame, payloads))
+        for size in (len(stream), 1 << 17, WINDOW_BYTES, 1001):
+            reader = FrameReader(4, decode_length, len(large))
+            found = feed(reader, cut(stream, [size] * (len(stream) // size)))
+            positions = frame_positions(payloads, 4)
+            assert found == list(zip(positions, payloads, strict=True))
+
+    @given(
+        st.integers(1, 9),
+        st.integers(1, 12).flatmap(
+            lambda size: st.lists(
+                st.binary(min_size=size, max_size=size), min_size=1, max_size=200
+            )
+        ),
+    )
+    def test_pieces_fill_rows(self, header_bytes: int, payloads: list[bytes]) -> None:
+        """Payloads of one size become rows, whichever way they were cut."""
+        stream = b"".join(encode_frame(payload, header_bytes) for payload in payloads)
+        size = header_bytes + len(payloads[0])
+        for piece in (
+            Payloads(0, header_bytes, payloads),
+            Run(0, header_bytes, size, memoryview(stream)),
+        ):
+            assert (piece.count, piece.payload_bytes) == (
+                len(payloads),
+                len(payloads[0]),
+            )
+            rows = np.zeros((len(payloads) + 2, len(payloads[0])), np.uint8)
+            piece.fill(rows[1:-1])
+            assert rows.tobytes() == b"".join(
+                [bytes(len(payloads[0])), *payloads, bytes(len(payloads[0]))]
+            )
+
+    @pytest.mark.parametrize("payloads", [[], [b"a", b"bc"]])
+    def test_payloads_of_other_sizes_have_no_one_size(
+        self, payloads: list[bytes]
+    ) -> None:
+        """Where sizes differ, or there is none, no size is told."""
+        assert Payloads(0, 4, payloads).payload_bytes is None
 
 
 class TestWork:
@@ -258,10 +420,10 @@ class TestFaults:
     )
     def test_what_is_no_length_is_a_fault(self, returned: object, cause: str) -> None:
         """A length that is none ends the stream; frames before it are given out."""
-        lengths = iter([5, returned])
-        reader = new_reader(lambda _header: next(lengths))
-        assert reader.receive(VOTE + VOTE + VOTE) == Frames(0, [VOTE[4:]])
-        assert reader.fault == FrameFault(9, cause, b"\0\0\0\5")
+        reader = new_reader(lambda header: returned if header == b"bad!" else 5)
+        frames = Frames(0, [Payloads(0, 4, [VOTE[4:]])])
+        assert reader.receive(VOTE + b"bad!" * 3 + VOTE) == frames
+        assert reader.fault == FrameFault(9, cause, b"bad!")
         assert reader.partial_bytes == 0
 
     def test_what_is_raised_is_a_fault(self) -> None:
@@ -276,6 +438,10 @@ class TestFaults:
         assert feed(reader, [VOTE + b"ba", b"d!" + VOTE]) == [(0, VOTE[4:])]
         cause = r"payload_length raised KeyError('no\nlength')"
         assert reader.fault == FrameFault(9, cause, b"bad!")
+        reader = new_reader(payload_length)
+        assert feed(reader, [VOTE + b"bad!" * 100]) == [(0, VOTE[4:])]
+        assert reader.fault == FrameFault(9, cause, b"bad!")
+        assert reader.partial_bytes == 0
 
     @pytest.mark.parametrize("error", [MemoryError, RecursionError, KeyboardInterrupt])
     def test_what_is_not_the_peers_fault_is_raised(
@@ -286,10 +452,11 @@ class TestFaults:
         def payload_length(_header: bytes) -> int:
             raise error
 
-        reader = new_reader(payload_length)
-        with pytest.raises(error):
-            reader.receive(VOTE)
-        assert reader.fault is None
+        for count in (1, 100):
+            reader = new_reader(payload_length)
+            with pytest.raises(error):
+                reader.receive(VOTE * count)
+            assert reader.fault is None
 
     def test_after_a_fault_nothing_comes_out(self) -> None:
         """Good frames after a fault are ignored, and the fault stays the first."""

@@ -3,7 +3,9 @@
 import io
 import socket
 import threading
+from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +20,19 @@ SECONDS_MAX = 20.0
 ALL = 1 << 30
 
 sizes = st.lists(st.integers(0, 100), max_size=20)
+
+
+class WaitingCondition(threading.Condition):
+    """A condition that tells when somebody waits on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_begun = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Tell, and wait: the lock is held until the wait has begun."""
+        self.has_begun.set()
+        return super().wait(timeout)
 
 
 class TestInbox:
@@ -35,7 +50,7 @@ class TestInbox:
             inbox.put(arrival, size)
         taken = 0
         for bytes_max in [*bounds, ALL]:
-            found = inbox.take(bytes_max, 0)
+            found = inbox.take(bytes_max)
             assert found == arrivals[taken : taken + len(found)]
             weights = [size + ARRIVAL_BYTES for size in sizes[taken:]][: len(found)]
             assert sum(weights[:-1]) < bytes_max
@@ -52,7 +67,7 @@ class TestInbox:
         assert not inbox.is_full
         inbox.put(End(3), 0)
         assert inbox.is_full
-        inbox.take(1, 0)
+        inbox.take(1)
         assert not inbox.is_full
 
     @given(sizes, st.lists(st.integers(1, 400), max_size=10))
@@ -68,7 +83,7 @@ class TestInbox:
             inbox.put(End(None), size)
         for bytes_max in bounds:
             was_full = inbox.is_full
-            inbox.take(bytes_max, 0)
+            inbox.take(bytes_max)
             expected += [False] * (was_full and not inbox.is_full)
             assert rooms == expected
 
@@ -84,33 +99,49 @@ class TestInbox:
 
         inbox.on_room = put_elsewhere
         inbox.put(End(1), 0)
-        assert inbox.take(ALL, 0) == [End(1)]
-        assert inbox.take(ALL, 0) == [End(2)]
+        assert inbox.take(ALL) == [End(1)]
+        assert inbox.take(ALL) == [End(2)]
 
-    def test_a_put_ends_a_wait(self) -> None:
-        """Whoever waits for an arrival is woken by it."""
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda inbox: (inbox.put(End(1), 0), inbox.notify()),
+            lambda inbox: inbox.close(),
+        ],
+        ids=["notify", "close"],
+    )
+    def test_a_wait_is_ended(self, change: Callable[[Inbox], object]) -> None:
+        """Whoever waits is woken by word of an arrival, and by the end."""
         inbox = Inbox(ALL)
-        taken: list[object] = []
-        thread = threading.Thread(
-            target=lambda: taken.extend(inbox.take(ALL, SECONDS_MAX))
-        )
+        waiting = WaitingCondition()
+        inbox._changed = waiting  # noqa: SLF001 - to see that the thread waits
+        thread = threading.Thread(target=inbox.wait, args=(2 * SECONDS_MAX,))
         thread.start()
-        inbox.put(End(1), 0)
-        thread.join(SECONDS_MAX / 2)
-        assert taken == [End(1)]
+        assert waiting.has_begun.wait(SECONDS_MAX)
+        change(inbox)
+        thread.join(SECONDS_MAX)
+        assert not thread.is_alive()
 
-    def test_closing_ends_a_wait(self) -> None:
-        """Whoever waits is woken by the end, and finds nothing."""
+    @pytest.mark.parametrize(
+        "change", [lambda inbox: inbox.put(End(1), 0), Inbox.close]
+    )
+    def test_nobody_waits_for_what_is_there(
+        self, change: Callable[[Inbox], object]
+    ) -> None:
+        """A wait is none where something waits, or nothing will come any more."""
         inbox = Inbox(ALL)
-        taken: list[object] = []
-        thread = threading.Thread(
-            target=lambda: taken.append(inbox.take(ALL, SECONDS_MAX))
-        )
-        thread.start()
+        change(inbox)
+        waiting = WaitingCondition()
+        inbox._changed = waiting  # noqa: SLF001 - to see that nobody waits
+        inbox.wait(SECONDS_MAX)
+        assert not waiting.has_begun.is_set()
+
+    def test_nothing_is_taken_of_nothing(self) -> None:
+        """An empty inbox, closed or not, gives nothing, at once."""
+        inbox = Inbox(ALL)
+        assert inbox.take(ALL) == []
         inbox.close()
-        thread.join(SECONDS_MAX / 2)
-        assert taken == [[]]
-        assert inbox.take(ALL, SECONDS_MAX) == []
+        assert inbox.take(ALL) == []
 
     def test_it_is_done_when_it_is_closed_and_empty(self) -> None:
         """What was put in before the end is still taken."""
@@ -119,8 +150,17 @@ class TestInbox:
         inbox.put(End(1), 0)
         inbox.close()
         assert not inbox.is_done
-        assert inbox.take(ALL, 0) == [End(1)]
+        assert inbox.take(ALL) == [End(1)]
         assert inbox.is_done
+
+    @given(sizes, st.integers(1, 400))
+    def test_it_weighs_what_waits(self, sizes: list[int], bytes_max: int) -> None:
+        """Its bytes are those of all arrivals that were not taken."""
+        inbox = Inbox(ALL)
+        for size in sizes:
+            inbox.put(End(None), size)
+        taken = len(inbox.take(bytes_max))
+        assert inbox.bytes == sum(size + ARRIVAL_BYTES for size in sizes[taken:])
 
 
 class TestWeight:

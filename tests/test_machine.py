@@ -14,6 +14,7 @@ from alphabet import application
 from alphabet.loading import load_machine
 from alphabet.machine import CAUSE_CHARS_MAX, Computed, Failure, Machine, describe
 from alphabet.wallaroo import ApplicationBuilder, TCPSinkConfig, TCPSourceConfig
+from log.block import Records
 from log.row import OPAQUE
 from recovery.errors import ReplayError, StateError
 from recovery.snapshot import State
@@ -86,6 +87,12 @@ def stretches(folded: Fold, start: int, end: int) -> list[tuple[int, int, list[b
             found.append((pipeline, index + 1, []))
         found[-1][2].append(payload)
     return found
+
+
+def replay(machine: Machine, folded: Fold, start: int, end: int) -> None:
+    """Replay a fold's events after `start` (exclusive) to `end` (inclusive)."""
+    for pipeline, first, payloads in stretches(folded, start, end):
+        machine.replay(pipeline, first, Records.pack(payloads))
 
 
 folds = st.lists(toy.events, max_size=12).map(lambda events: toy.fold(*events))
@@ -187,7 +194,7 @@ class TestCompute:
         computed = machine.compute(0, 1, [b"a"], capture_from=1)
         assert computed.failures == [Failure(1, "compute", "ValueError: neither")]
         assert computed.outputs.data == b""
-        machine.replay(0, 2, [b"a"])
+        machine.replay(0, 2, Records.pack([b"a"]))
         assert not machine.is_marked
 
     @pytest.mark.parametrize("wrong", [None, "text", 3, [1, 2]])
@@ -221,7 +228,7 @@ class TestCompute:
         parts = Parts(encode=raiser(ValueError("no")))
         live, replayed = parts.machine(), parts.machine()
         computed = live.compute(0, 1, [b"a"], capture_from=1)
-        replayed.replay(0, 1, [b"a"])
+        replayed.replay(0, 1, Records.pack([b"a"]))
         assert computed.failures == [Failure(1, "encode", "ValueError: no")]
         assert computed.capture is not None
         assert live.is_marked
@@ -285,15 +292,12 @@ class TestReplay:
         count = len(folded.events)
         live, replayed, resumed = toy.machine(), toy.machine(), toy.machine()
         run(live, folded)
-        for stretch in stretches(folded, 0, count):
-            replayed.replay(*stretch)
+        replay(replayed, folded, 0, count)
         middle = data.draw(st.integers(0, count))
-        for stretch in stretches(folded, 0, middle):
-            resumed.replay(*stretch)
+        replay(resumed, folded, 0, middle)
         later = resumed.fresh()
         later.load(resumed.dump())
-        for stretch in stretches(folded, middle, count):
-            later.replay(*stretch)
+        replay(later, folded, middle, count)
         assert live.dump() == replayed.dump() == later.dump()
         assert live.is_marked == replayed.is_marked
 
@@ -303,20 +307,31 @@ class TestReplay:
         live, deriving = toy.machine(), toy.machine()
         for pipeline, first, payloads in stretches(folded, 0, len(folded.events)):
             computed = live.compute(pipeline, first, payloads)
-            assert deriving.derive(pipeline, first, payloads) == computed.outputs
+            derived = deriving.derive(pipeline, first, Records.pack(payloads))
+            assert list(derived) == [computed.outputs]
 
-    @pytest.mark.parametrize("way", ["replay", "derive"])
-    def test_an_event_that_no_longer_decodes_is_named(self, way: str) -> None:
+    @pytest.mark.parametrize(
+        "way",
+        [
+            lambda machine, records: machine.replay(0, 5, records),
+            lambda machine, records: list(machine.derive(0, 5, records)),
+        ],
+        ids=["replay", "derive"],
+    )
+    def test_an_event_that_no_longer_decodes_is_named(
+        self, way: Callable[[Machine, Records], object]
+    ) -> None:
         """A logged event that decode refuses now stops the replay, by its sequence."""
         with pytest.raises(ReplayError) as caught:
-            getattr(toy.machine(), way)(0, 5, [b"p", b"r"])
+            way(toy.machine(), Records.pack([b"p", b"r"]))
         assert caught.value.sequence == 6
 
     @pytest.mark.parametrize("fatal", FATAL)
     def test_a_fatal_error_ends_a_replay(self, fatal: type[BaseException]) -> None:
         """What says that the process is unwell goes up from a replay too."""
+        one = Records.pack([b"a"])
         with pytest.raises(fatal):
-            Parts(computes=(raiser(fatal()),)).machine().replay(0, 1, [b"a"])
+            Parts(computes=(raiser(fatal()),)).machine().replay(0, 1, one)
 
 
 class TestStates:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.engine import Rejection
+from alphabet.intake import Rejection
 from alphabet.reject_digest import SUMMARY_SECONDS, RejectDigest, describe_reject
 from log.row import Reject
 from tests.samples import REJECT

@@ -49,13 +49,31 @@ def receiver() -> Iterator[Receiver]:
         yield opened
 
 
-def in_background(port: int, data: bytes) -> "Future[bool]":
-    """Submit in a thread; the future tells whether the receipt came."""
+HELD_BYTES = 100 * VOTE_BYTES
+
+
+def in_background(
+    port: int, data: bytes, is_over: threading.Event | None = None
+) -> "Future[bool]":
+    """Send in a thread; the future tells whether the receipt came.
+
+    The last votes are held back until `is_over`: till then no server can have all.
+    """
     done: Future[bool] = Future()
-    thread = threading.Thread(
-        target=lambda: done.set_result(submit(port, data)), daemon=True
-    )
-    thread.start()
+
+    def send() -> None:
+        try:
+            with socket.create_connection(("127.0.0.1", port)) as sender:
+                sender.sendall(data[:-HELD_BYTES])
+                if is_over is not None:
+                    is_over.wait(STOP_SECONDS_MAX)
+                sender.sendall(data[-HELD_BYTES:])
+                sender.shutdown(socket.SHUT_WR)
+                done.set_result(not sender.recv(1))
+        except OSError:
+            done.set_result(False)
+
+    threading.Thread(target=send, daemon=True).start()
     return done
 
 
@@ -119,10 +137,12 @@ class TestStop:
         votes = make_votes(random.Random(6), 400_000)
         with serving(tmp_path, "--out", receiver.address) as server:
             assert submit(server.port, wire(votes[:1000]))
-            rest = in_background(server.port, wire(votes[1000:]))
+            is_over = threading.Event()
+            rest = in_background(server.port, wire(votes[1000:]), is_over)
             receiver.wait_bytes(2000 * OUTPUT_BYTES)
             server.process.send_signal(number)
             assert server.process.wait(STOP_SECONDS_MAX) == 0
+            is_over.set()
             assert not rest.result()
         receiver.wait_hung_up()
         count = last_sequence(tmp_path)
@@ -186,7 +206,8 @@ class TestStop:
                     lambda: receiver.connections[-1].endswith(expected[-OUTPUT_BYTES:]),
                     "the last output",
                 )
-            assert trace(receiver.connections, expected)[-1].stop == len(votes)
+            brought = trace(receiver.connections, expected)
+            assert max(each.stop for each in brought) == len(votes)
 
     def test_a_second_signal(self, tmp_path: Path) -> None:
         """A second signal ends it at once, as SIGKILL would."""

@@ -38,7 +38,8 @@ class Bench:
     def capture(self, sequence: int) -> Capture:
         """Capture the states after an event."""
         machine = self.snapshotter.machine.fresh()
-        machine.replay(0, 1, [payload for _, payload in self.folded.events[:sequence]])
+        payloads = [payload for _, payload in self.folded.events[:sequence]]
+        machine.replay(0, 1, Records.pack(payloads))
         return Capture(sequence, machine.dump())
 
     def sequences(self) -> list[int]:

@@ -67,7 +67,7 @@ class World:
         self.replayer = Replayer(self.log, self.snapshots)
         self.replayer.recover(self.machine)
         self.unreleased: list[tuple[list[Outputs], int]] = []
-        self.feed = Feed(self.log.tail.sequence, self.wake.set)
+        self.feed = Feed(self.log.tail.sequence)
         self.subscription = self.subscribe(UNHURRIED)
 
     def subscribe(self, pace: Pace) -> Subscription:
@@ -93,8 +93,9 @@ class World:
         self.unreleased.append((outputs, tail.sequence))
 
     def release(self) -> None:
-        """Tell the feed of the oldest commit that it was not told of."""
+        """Tell the feed of the oldest commit that it was not told of; wake its sink."""
         self.feed.push(*self.unreleased.pop(0))
+        self.wake.set()
 
     def capture(self) -> Capture:
         """Capture the states after all that was committed."""
@@ -315,7 +316,7 @@ class TestGap:
         world = World(tmp_path)
         world.log = log
         world.replayer = Replayer(log, SnapshotDirectory(path))
-        world.feed = Feed(5, lambda: None)
+        world.feed = Feed(5)
         world.folded = toy.fold((0, b"p1"), (0, b"p5"))
         return world
 
@@ -373,6 +374,24 @@ class TestPace:
         take_all(subscription)
         assert rested == [3.0, 3.0, 3.0]
 
+    def test_it_rests_for_all_that_it_derived(self, world: World) -> None:
+        """What is rested for is the work of deriving, and not that of the receiver."""
+        rested: list[float] = []
+        machine = world.machine.fresh()
+        # Time passes when an event is computed, and while the receiver takes it.
+        idle = iter(range(0, 10**6, 1000))
+        seconds = [0.0]
+
+        def clock() -> float:
+            return float(machine.state("shared").count) + seconds[0]
+
+        pace = Pace(lambda: True, rested.append, clock)
+        subscription = Subscription(world.feed, world.replayer, machine, pace)
+        subscription.begin(0)
+        while subscription.next() is not None:
+            seconds[0] = next(idle)
+        assert rested == [3.0 * 2] * 3
+
 
 @attrs.define(eq=False)
 class Sink:
@@ -401,7 +420,7 @@ class Sink:
                 continue
             assert outputs.first_sequence == given + 1
             given = outputs.last_sequence
-            self.received.append(outputs.data)
+            self.received.append(bytes(outputs.data))
 
 
 class TestThreads:

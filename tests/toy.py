@@ -14,7 +14,7 @@ import attrs
 from hypothesis import strategies as st
 
 from alphabet.arrival import Received
-from alphabet.framing import Frames
+from alphabet.framing import Frames, Payloads
 from alphabet.machine import Machine
 from alphabet.outputs import Outputs
 from alphabet.wallaroo import ApplicationBuilder, TCPSinkConfig, TCPSourceConfig
@@ -140,11 +140,18 @@ def machine() -> Machine:
 
 
 def received(
-    *payloads: bytes, pipeline: int = 0, connection: object = None
+    *payloads: bytes,
+    pipeline: int = 0,
+    connection: object = None,
+    position: int = 0,
+    header_bytes: int = HEADER_BYTES,
 ) -> Received:
-    """Make the arrival of these payloads, as the first of their connection."""
-    frames = Frames(0, list(payloads))
-    return Received(connection, "peer", pipeline, HEADER_BYTES, frames)
+    """Make the arrival of these payloads, cut one by one; at first of all, if not said.
+
+    `position` is that of the first frame in all that the connection has sent.
+    """
+    pieces = [Payloads(position, header_bytes, list(payloads))] if payloads else []
+    return Received(connection, "peer", pipeline, Frames(position, [*pieces]))
 
 
 def outputs(first_sequence: int, pieces: list[bytes]) -> Outputs:

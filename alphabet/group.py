@@ -1,0 +1,76 @@
+"""What arrived, gathered for the engine: consecutive payloads of one size together.
+
+A group is what can be taken as one batch. It remembers where each payload came from,
+for those that are refused.
+
+Pure.
+"""
+
+import bisect
+import itertools
+from collections.abc import Iterator, Sequence
+
+import attrs
+import numpy as np
+
+from alphabet.arrival import Received
+from alphabet.framing import Piece, Rows
+
+
+@attrs.frozen
+class Group:
+    """Consecutive pieces whose payloads have one size; or one of mixed sizes (None)."""
+
+    payload_bytes: int | None
+    pieces: Sequence[tuple[Received, Piece]]
+
+    @property
+    def count(self) -> int:
+        """How many payloads there are."""
+        return sum(piece.count for _, piece in self.pieces)
+
+    def payloads(self) -> list[bytes]:
+        """Give the payloads one by one."""
+        return [payload for _, piece in self.pieces for payload in piece.payloads]
+
+    def rows(self) -> Rows:
+        """Give the payloads, which have one size, as rows of their own memory."""
+        rows = np.empty((self.count, self.payload_bytes or 0), np.uint8)
+        start = 0
+        for _, piece in self.pieces:
+            piece.fill(rows[start : start + piece.count])
+            start += piece.count
+        return rows
+
+    def origins(self, indexes: Sequence[int]) -> Iterator[tuple[Received, int]]:
+        """Say for payloads, by rising index, by whom and at which byte they came.
+
+        The byte is an offset in all that the peer sent. Takes one walk through the
+        pieces, however many payloads are asked for.
+        """
+        start = 0
+        first = 0
+        for received, piece in self.pieces:
+            last = bisect.bisect_left(indexes, start + piece.count)
+            if first < last:
+                positions = piece.positions()
+                for index in indexes[first:last]:
+                    yield received, positions[index - start]
+            start += piece.count
+            first = last
+
+
+def gather(received: Sequence[Received]) -> Iterator[Group]:
+    """Give what arrived as groups, in order."""
+    pieces = [
+        (piece.payload_bytes, (arrival, piece))
+        for arrival in received
+        for piece in arrival.frames.pieces
+    ]
+    for payload_bytes, found in itertools.groupby(pieces, key=lambda each: each[0]):
+        members = [member for _, member in found]
+        if payload_bytes is None:
+            for member in members:
+                yield Group(None, [member])
+        else:
+            yield Group(payload_bytes, members)
