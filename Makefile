@@ -1,5 +1,6 @@
 # Each target sets up what it needs, so `make demo` works in a fresh checkout.
-# PYTHON=python3.12 chooses the Python; ARGS="..." adds options to a target's last command.
+# PYTHON=python3.12 chooses the Python; ARGS="..." adds options to a target's last command;
+# PART=restart chooses one part of a benchmark.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,10 +8,10 @@ READY := .venv/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test format lint types cover soak bench check clean
+.PHONY: help setup run demo test format lint types cover soak bench bench-quick bench-peers check clean
 
 help: ## List the targets
-	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Build .venv, with alphabet and alphabet-replay in .venv/bin
 
@@ -41,8 +42,14 @@ cover: $(READY) ## Run all but the slow tests and report the branches they miss
 soak: $(READY) ## Run all tests at length: many more examples and crashes
 	ALPHABET_SOAK=1 $(BIN)/pytest --override-ini faulthandler_timeout=7200 $(ARGS)
 
-bench: $(READY) ## Measure
-	$(BIN)/python -m bench $(ARGS)
+bench: $(READY) ## Measure everything within an hour, or PART alone; results go to docs/benchmarks
+	$(BIN)/python -m bench $(PART) --output docs/benchmarks $(ARGS)
+
+bench-quick: $(READY) ## Measure everything in five minutes, or PART alone, and write nothing
+	$(BIN)/python -m bench $(PART) --quick $(ARGS)
+
+bench-peers: $(READY) ## Add the libraries of benchmarks' peers to .venv
+	@$(PIP_INSTALL) --no-build-isolation --editable '.[bench,dev]'
 
 check: lint types ## Check style, form and types, of the tests too
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "send": "alphabet.send_command:send",
     "receive": "alphabet.receive_command:receive",
     "demo": "alphabet.demo_command:demo",
+    "bench": "alphabet.bench_command:bench",
 }
 
 _STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,12 @@ import attrs
 import click
 
 from alphabet.children import ChildError, Children
-from alphabet.command_line import CannotServeError, DamageError, option
+from alphabet.command_line import (
+    CannotServeError,
+    DamageError,
+    option,
+    sigterm_as_sigint,
+)
 from alphabet.demo import Demonstration, Display, Plan
 from alphabet.printing import format_letter
 from alphabet.vote_input import VoteInputError
@@ -78,7 +82,7 @@ def demo(
     """
     _check_empty(data_dir)
     with (
-        _sigterm_as_sigint(),
+        sigterm_as_sigint(),
         tempfile.TemporaryDirectory(prefix="alphabet-demo-") as name,
     ):
         directory = Path(name)
@@ -105,16 +109,6 @@ def demo(
     )
     if data_dir is not None:
         click.echo(f"the log stays: alphabet-replay info {data_dir}")
-
-
-@contextlib.contextmanager
-def _sigterm_as_sigint() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does, so that neither leaves a process behind."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _check_empty(data_dir: Path | None) -> None:

@@ -1,152 +1,107 @@
-"""`python -m bench`: measure everything, several times, and print a table.
+"""`python -m bench [PART]…`: measure parts, and print their tables.
 
 Nothing is left behind, and nothing is written but to `--output`.
 """
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
-from bench import measures
-from bench.figure import Figure, percentile, table
-from bench.load import Load
+from alphabet.children import ChildError
+from alphabet.command_line import sigterm_as_sigint
+from alphabet.flood import FloodError
+from alphabet.output_check import WrongOutputError
+from bench import parts
+from bench.case import Turns
 from bench.machine import describe_machine
+from bench.picture import draw
+from bench.plan import Plan
+from bench.report import Report, table, write_markdown
 
-FILL_VOTES_MAX = 1_000_000
-"""How many different votes fill a log; more are these again."""
-MEBIBYTE = 1 << 20
-
-T = TypeVar("T")
+RESULTS = "RESULTS.md"
+QUICK = {"seconds": 0.3, "votes": 10_000_000, "round_trips": 1000}
+FULL = {"seconds": 1.5, "votes": 100_000_000, "round_trips": 5000}
 
 
 @click.command()
+@click.argument("names", metavar="[PART]...", nargs=-1, type=click.Choice(parts.NAMES))
+@click.option("--quick", is_flag=True, help="Small sizes: minutes, and less to trust.")
+@click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option(
-    "--votes",
-    type=click.IntRange(min=1),
-    default=10_000_000,
-    show_default=True,
-    help="How many votes the log has that servers are restarted on.",
+    "--seconds", type=click.FloatRange(min=0, min_open=True), help="A flood's."
 )
-@click.option(
-    "--load-votes",
-    type=click.IntRange(min=1),
-    default=1_000_000,
-    show_default=True,
-    help="How many votes a flood has.",
-)
-@click.option(
-    "--round-trips",
-    type=click.IntRange(min=1),
-    default=2_000,
-    show_default=True,
-    help="How many lone votes are sent.",
-)
-@click.option(
-    "--runs",
-    type=click.IntRange(min=3),
-    default=3,
-    show_default=True,
-    help="How often each is measured.",
-)
+@click.option("--votes", type=click.IntRange(min=1000), help="Of the longest log.")
+@click.option("--round-trips", type=click.IntRange(min=1), help="Of lone votes.")
 @click.option(
     "--output",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Write the table here too.",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write JSON, tables and pictures to this directory.",
 )
-def bench(
-    *, votes: int, load_votes: int, round_trips: int, runs: int, output: Path | None
+def bench(  # noqa: PLR0913 - an argument for each option
+    *,
+    names: Sequence[str],
+    quick: bool,
+    runs: int,
+    seconds: float | None,
+    votes: int | None,
+    round_trips: int | None,
+    output: Path | None,
 ) -> None:
-    """Measure this machine's Alphabet, and print medians with their spread."""
-    with tempfile.TemporaryDirectory(prefix="alphabet-bench-") as name:
-        directory = Path(name)
-        lines = describe_machine(directory)
-        figures = [
-            *_flood(directory, Load(load_votes), runs),
-            *_lone_votes(directory, round_trips, runs),
-            *_restarts(directory, _whole_load(votes), runs),
-        ]
+    """Measure Alphabet on this machine, beside its peers; all parts or those named."""
+    usual = QUICK if quick else FULL
+    for name in names or parts.NAMES:
+        with (
+            sigterm_as_sigint(),
+            tempfile.TemporaryDirectory(prefix="alphabet-bench-") as directory,
+        ):
+            place = Path(directory)
+            place.chmod(0o755)
+            plan = Plan(
+                directory=place,
+                runs=runs,
+                seconds=seconds or usual["seconds"],
+                votes=votes or int(usual["votes"]),
+                round_trips=round_trips or int(usual["round_trips"]),
+            )
+            report = _measure(name, plan)
+        click.echo(f"## {name}\n\n{table(report.figures)}")
+        for title, why in report.missing.items():
+            click.echo(f"- not measured, {title}: {why}")
+        if output is not None:
+            _write(report, output)
+
+
+def _measure(name: str, plan: Plan) -> Report:
+    """Measure one part."""
+    machine = describe_machine(plan.directory)
+    _say(f"part {name}")
+    try:
+        with parts.find(name)(plan) as cases:
+            results = Turns(plan.runs, plan.directory, _say).take(cases)
+    except (ChildError, FloodError, WrongOutputError) as error:
+        raise click.ClickException(f"part {name}: {error}") from error
     command = " ".join(["python -m bench", *sys.argv[1:]])
-    text = "\n".join([*lines, f"- command: `{command}`", "", table(figures)])
-    click.echo(text)
-    if output is not None:
-        output.write_text(text + "\n", encoding="utf-8")
+    return Report(name, machine, command, results.figures, results.missing)
 
 
-def _whole_load(votes: int) -> Load:
-    """Make a load of at least so many votes, in whole turns."""
-    turns = -(-votes // FILL_VOTES_MAX)
-    return Load(-(-votes // turns), repeat=turns)
+def _write(report: Report, output: Path) -> None:
+    """Write a part's files, and the page that is made of all that are there."""
+    output.mkdir(parents=True, exist_ok=True)
+    file = output / f"{report.part}.json"
+    file.write_text(report.to_json(), encoding="utf-8")
+    picture = draw(report.part, report.figures)
+    file.with_suffix(".svg").write_text(picture, encoding="utf-8")
+    files = [output / f"{name}.json" for name in parts.NAMES]
+    texts = [each.read_text(encoding="utf-8") for each in files if each.exists()]
+    markdown = write_markdown([Report.from_json(text) for text in texts])
+    (output / RESULTS).write_text(markdown, encoding="utf-8")
 
 
-def _flood(directory: Path, load: Load, runs: int) -> Iterator[Figure]:
-    found = _repeat(
-        directory, "flood", runs, lambda place: measures.measure_throughput(place, load)
-    )
-    name = "end to end, one sender, every output checked"
-    yield Figure(name, "votes/s", [each.votes_per_second for each in found])
-    name = f"the log after {load.votes:,} votes"
-    yield Figure(name, "bytes/vote", [each.bytes_per_vote for each in found])
-    idle = [each.idle_bytes / MEBIBYTE for each in found]
-    yield Figure("own memory (RssAnon), idle", "MiB", idle)
-    loaded = [each.loaded_bytes / MEBIBYTE for each in found]
-    yield Figure("own memory (RssAnon), under load, most", "MiB", loaded)
-
-
-def _lone_votes(directory: Path, count: int, runs: int) -> Iterator[Figure]:
-    """Measure round trips and bare commits in turn, under the same conditions."""
-
-    def both(place: Path) -> tuple[list[float], list[float]]:
-        trips = measures.measure_round_trips(place, count)
-        return trips, measures.measure_bare_commits(place, count)
-
-    found = _repeat(directory, "lone votes", runs, both)
-    for number, name in enumerate(("a lone vote's round trip", "a bare LMDB commit")):
-        for percent in (50, 99):
-            values = [1000 * percentile(samples[number], percent) for samples in found]
-            yield Figure(f"{name}, p{percent}", "ms", values)
-
-
-def _restarts(directory: Path, load: Load, runs: int) -> Iterator[Figure]:
-    click.echo(f"filling a log with {load.votes * load.repeat} votes", err=True)
-    data_dir = measures.fill(directory, load)
-    yield _restart(directory, data_dir, "with a snapshot at its end", runs)
-    measures.forget_snapshots(data_dir)
-    yield _restart(directory, data_dir, "without any snapshot", runs)
-
-
-def _restart(directory: Path, data_dir: Path, name: str, runs: int) -> Figure:
-    found = _repeat(
-        directory,
-        f"restart {name}",
-        runs,
-        lambda place: measures.measure_restart(place, data_dir),
-    )
-    _, replayed = found[0]
-    title = f"restart {name}, {replayed:,} events replayed"
-    return Figure(title, "s", [seconds for seconds, _ in found])
-
-
-def _repeat(
-    directory: Path, name: str, runs: int, measure: Callable[[Path], T]
-) -> list[T]:
-    """Measure several times, each in an empty directory of its own."""
-    found = []
-    for run in range(1, runs + 1):
-        click.echo(f"{name}: run {run} of {runs}", err=True)
-        with _place(directory) as place:
-            found.append(measure(place))
-    return found
-
-
-@contextmanager
-def _place(directory: Path) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir=directory) as name:
-        yield Path(name)
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
 if __name__ == "__main__":

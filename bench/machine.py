@@ -14,10 +14,10 @@ def describe_machine(directory: Path) -> list[str]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIBIBYTE
     load, *_ = os.getloadavg()
     return [
-        f"- {describe_version('alphabet')}, Python {platform.python_version()}",
-        f"- {_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB",
-        f"- {platform.platform()}, data on {_file_system(directory)}",
-        f"- load average at the start: {load:.2f}",
+        f"{describe_version('alphabet')}, Python {platform.python_version()}",
+        f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB",
+        f"{platform.platform()}, data on {_file_system(directory)}",
+        f"load average at the start: {load:.2f}",
     ]
 
 

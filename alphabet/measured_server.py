@@ -1,23 +1,32 @@
-"""A server under measurement: a real process on free ports, and its sink."""
+"""A server under measurement: `alphabet run` as a process on free ports, and its sink.
+
+Only what any user sees of a server is used: its command line, files and sockets.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import json
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from alphabet.children import Child, Children
+from alphabet.flood import HOST, SECONDS_MAX
 
-SECONDS_MAX = 600.0
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from alphabet.children import Child, Children
+
+ANY_PORT = f"{HOST}:0"
 
 
 @attrs.frozen
-class Server:
+class MeasuredServer:
     """A server that is ready; `start_seconds` is from its start to its last line."""
 
     child: Child
@@ -28,11 +37,11 @@ class Server:
     def start(cls, children: Children, data_dir: Path, *words: object) -> Self:
         """Start a server and wait until it is ready."""
         began = time.perf_counter()
-        child = children.start(
-            "server",
-            "alphabet.cli",
-            *("run", "--in", "127.0.0.1:0", "--data-dir", data_dir, *words),
-        )
+        return cls.ready(launch(children, data_dir, *words), began)
+
+    @classmethod
+    def ready(cls, child: Child, began: float) -> Self:
+        """Wait until a server that was launched is ready."""
         child.await_line("Application has successfully", seconds=SECONDS_MAX)
         seconds = time.perf_counter() - began
         port = child.await_line("listening in ").rpartition(":")[2]
@@ -42,12 +51,6 @@ class Server:
     def replayed(self) -> int:
         """How many events it replayed."""
         return int(self.child.await_line("RESILIENCE: Replayed ").split()[0])
-
-    def anonymous_bytes(self) -> int:
-        """Give its own memory, the part that is no file's (RssAnon)."""
-        status = Path(f"/proc/{self.child.pid}/status").read_text()
-        line = next(each for each in status.splitlines() if each.startswith("RssAnon"))
-        return int(line.split()[1]) << 10
 
     def stop(self) -> None:
         """Stop it in good order."""
@@ -60,14 +63,21 @@ class Server:
         self.child.await_end()
 
 
+def launch(children: Children, data_dir: Path, *words: object) -> Child:
+    """Start a server, and do not wait for it."""
+    options = ("--in", ANY_PORT, "--data-dir", data_dir, *words)
+    return children.start("server", "alphabet.cli", "run", *options)
+
+
 @contextlib.contextmanager
 def served_with_sink(
-    children: Children, data_dir: Path
-) -> Iterator[tuple[Server, socket.socket]]:
+    children: Children, data_dir: Path, *words: object
+) -> Iterator[tuple[MeasuredServer, socket.socket]]:
     """Give a server and the connection that its outputs come over; then stop it."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server((HOST, 0)) as listener:
         port = listener.getsockname()[1]
-        server = Server.start(children, data_dir, "--out", f"127.0.0.1:{port}")
+        out = ("--out", f"{HOST}:{port}")
+        server = MeasuredServer.start(children, data_dir, *out, *words)
         listener.settimeout(SECONDS_MAX)
         sink, _ = listener.accept()
         with sink:
