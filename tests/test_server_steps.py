@@ -6,6 +6,7 @@ arrivals into the inbox and calls `take_read` behind them.
 
 import contextlib
 import io
+import itertools
 import random
 import select
 import socket
@@ -514,12 +515,14 @@ class TestOffer:
             bench.server.take_read()
             wait_until(acknowledged, "an acknowledgement")
             sink.subscription.happen = reset
-            for number in range(2, 200):
-                bench.put([b"p%d" % number])
+            numbers = itertools.count(2)
+
+            def offered() -> bool:
+                bench.put([b"p%d" % next(numbers)])
                 bench.server.take_read()
-                if sink.subscription.happen is None:
-                    break
-            assert sink.subscription.happen is None
+                return sink.subscription.happen is None
+
+            wait_until(offered, "an offer that meets the reset")
             again, _ = listening.accept()
             with again:
                 again.settimeout(SECONDS_MAX)
