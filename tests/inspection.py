@@ -8,7 +8,7 @@ from typing import Any
 
 from log.directory import DataDirectory
 from log.log import Log
-from log.row import Reject
+from log.row import Cursor, Reject
 from tests.process import replay
 
 
@@ -25,6 +25,12 @@ def last_sequence(place: Path) -> int:
         return 0
     with _opened(place) as log:
         return log.tail.sequence
+
+
+def cursor(place: Path, name: str = "out") -> Cursor:
+    """Give a sink's cursor as the log has it."""
+    with _opened(place) as log:
+        return log.cursors()[name]
 
 
 def records(place: Path) -> bytes:

@@ -498,7 +498,8 @@ class TestOffer:
             listening.settimeout(SECONDS_MAX)
             [sink] = bench.server.sinks
             assert isinstance(sink, TcpSink)
-            assert isinstance(sink.subscription, Interrupted)
+            subscription = sink.subscription
+            assert isinstance(subscription, Interrupted)
             receiver, _ = listening.accept()
 
             def reset() -> None:
@@ -514,13 +515,13 @@ class TestOffer:
             bench.put([b"p1"])
             bench.server.take_read()
             wait_until(acknowledged, "an acknowledgement")
-            sink.subscription.happen = reset
+            subscription.happen = reset
             numbers = itertools.count(2)
 
             def offered() -> bool:
                 bench.put([b"p%d" % next(numbers)])
                 bench.server.take_read()
-                return sink.subscription.happen is None
+                return subscription.happen is None
 
             wait_until(offered, "an offer that meets the reset")
             again, _ = listening.accept()

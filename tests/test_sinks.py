@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.inspection import last_sequence
+from tests.inspection import cursor, last_sequence
 from tests.process import free_port, refused, serving, submit, wait_until
 from tests.receiving import Receiver
 from tests.votes import OUTPUT_BYTES, make_votes, outputs, trace, wire
@@ -103,6 +103,7 @@ class TestAway:
             # More than the receiver's kernel takes.
             votes = VOTES * 10
             assert submit(server.port, wire(votes))
+            wait_until(lambda: cursor(tmp_path).sequence > 0, "something delivered")
             receiver.half_close()
             line = server.wait_said("closed by the receiver")
             receiver.go_on()
