@@ -93,13 +93,13 @@ class TcpSink:
         """
         if self._at_work.acquire(blocking=False):
             try:
-                while (outputs := self.subscription.next_live()) is not None:
+                # What an offer before this one has left unsent goes first.
+                while not self._unsent:
+                    outputs = self.subscription.next_live()
+                    if outputs is None:
+                        return
                     self._begin_sending(outputs)
                     self._transmit(self._connection)
-                    if self._unsent:
-                        break
-                else:
-                    return
             except OSError:
                 # The kernel tells a reset once; the sink's thread would see a close.
                 self._is_reset = True

@@ -19,6 +19,7 @@ import attrs
 import pytest
 
 from alphabet import server as server_module
+from alphabet import tcp_sink as tcp_sink_module
 from alphabet.address import Address
 from alphabet.arrival import Arrival, End, Refusal
 from alphabet.delivery import Delivery
@@ -80,14 +81,16 @@ class Sender:
 
 @attrs.define(eq=False)
 class NotingWaker(Waker):
-    """A waker that counts."""
+    """A waker that counts, and wakes nobody while it is muted."""
 
     count: int = 0
+    is_muted: bool = False
 
     def wake(self) -> None:
         """Count, and wake."""
         self.count += 1
-        super().wake()
+        if not self.is_muted:
+            super().wake()
 
 
 @attrs.define
@@ -185,16 +188,18 @@ def served(
     server = Server(
         opened, engine, inbox, sources, sinks, snapshotter, journal, stopping
     )
-    yield Bench(server, store, said)
-    # What a failed server left behind ends here too.
-    sources.end()
-    snapshotter.close()
-    wait_until(lambda: not is_alive("sources", "snapshotter"), "the threads' end")
-    attention = server._attention  # noqa: SLF001 - the end of a process closes it
-    for waker in (attention, sources.waker, *(sink.waker for sink in sinks)):
-        waker.close()
-    directory.release()
-    journal.close()
+    try:
+        yield Bench(server, store, said)
+    finally:
+        # What a failed server left behind ends here too.
+        sources.end()
+        snapshotter.close()
+        wait_until(lambda: not is_alive("sources", "snapshotter"), "the threads' end")
+        attention = server._attention  # noqa: SLF001 - the end of a process closes it
+        for waker in (attention, sources.waker, *(sink.waker for sink in sinks)):
+            waker.close()
+        directory.release()
+        journal.close()
 
 
 def is_alive(*names: str) -> bool:
@@ -322,7 +327,9 @@ class TestLeft:
         assert bench.events == bench.submitted
         assert bench.failures == []
 
-    def test_every_commit_is_told_to_the_sinks(self, tmp_path: Path) -> None:
+    def test_every_commit_is_told_to_the_sinks(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A sink is woken by each commit on either way, also one without outputs."""
         with (
             Receiver() as receiver,
@@ -335,11 +342,13 @@ class TestLeft:
                 bench.server.take_read()
                 assert select.select([sink.waker], [], [], SECONDS_MAX)[0]
                 sink.waker.clear()
-            bench.put([toy.SILENT + bytes(99)] * 20)
-            bench.server.take_read()
+            monkeypatch.setattr(tcp_sink_module, "IDLE_SECONDS", 3 * SECONDS_MAX)
             with bench.running():
-                size = len(bench.folded.data(0, len(bench.folded.events)))
-                receiver.wait_bytes(size)
+                for _ in range(5):
+                    bench.put(MUCH)
+                    bench.server.take_read()
+                    size = len(bench.folded.data(0, len(bench.folded.events)))
+                    receiver.wait_bytes(size)
 
 
 class TestFailure:
@@ -479,6 +488,38 @@ class TestOffer:
             else:
                 pytest.fail("the sink was woken for each output")
             assert sink.subscription.feed.is_empty
+
+    def test_what_the_kernel_does_not_take_is_sent_later(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A receiver that reads nothing blocks no offer, and later gets every byte.
+
+        One offer after the other meets a connection that has no room, before the
+        sink's thread has woken.
+        """
+        monkeypatch.setattr(server_module, "INLINE_BYTES_MAX", 1 << 16)
+        monkeypatch.setattr(tcp_sink_module, "IDLE_SECONDS", 3 * SECONDS_MAX)
+        monkeypatch.setattr(tcp_sink_module, "WATCH_SECONDS", 3 * SECONDS_MAX)
+        with (
+            Receiver(buffer_bytes=1 << 12) as receiver,
+            served(tmp_path, toy.machine(), receiver_port=receiver.port) as bench,
+        ):
+            [sink] = bench.server.sinks
+            assert isinstance(sink.waker, NotingWaker)
+            with bench.running():
+                receiver.wait_connections(1)
+                receiver.stall()
+                sink.waker.is_muted = True
+                for number in range(300):
+                    bench.put([b"p%d." % number + bytes(240)] * 100)
+                    bench.server.take_read()
+                sink.waker.is_muted = False
+                sink.waker.wake()
+                receiver.go_on()
+                expected = bench.folded.data(0, len(bench.folded.events))
+                receiver.wait_bytes(len(expected))
+            assert bench.failures == []
+        assert receiver.connections == [expected]
 
     def test_a_reset_that_an_offer_meets_is_one(self, tmp_path: Path) -> None:
         """The kernel tells a reset once: whoever hears it, the cursor goes back.

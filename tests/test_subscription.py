@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from alphabet import machine as machine_module
 from alphabet.feed import Feed
 from alphabet.machine import Capture
 from alphabet.subscription import Pace, Subscription
@@ -374,8 +375,21 @@ class TestPace:
         take_all(subscription)
         assert rested == [3.0, 3.0, 3.0]
 
-    def test_it_rests_for_all_that_it_derived(self, world: World) -> None:
-        """What is rested for is the work of deriving, and not that of the receiver."""
+    @pytest.mark.parametrize(
+        ("slice_events", "rests"), [(1, [3.0] * 6), (100, [6.0] * 3)]
+    )
+    def test_it_rests_for_all_that_it_derived(
+        self,
+        world: World,
+        monkeypatch: pytest.MonkeyPatch,
+        slice_events: int,
+        rests: list[float],
+    ) -> None:
+        """It rests for the work of deriving, and not for that of the receiver.
+
+        So it does after each part of a block that is derived at once.
+        """
+        monkeypatch.setattr(machine_module, "SLICE_EVENTS_MAX", slice_events)
         rested: list[float] = []
         machine = world.machine.fresh()
         # Time passes when an event is computed, and while the receiver takes it.
@@ -390,7 +404,7 @@ class TestPace:
         subscription.begin(0)
         while subscription.next() is not None:
             seconds[0] = next(idle)
-        assert rested == [3.0 * 2] * 3
+        assert rested == rests
 
 
 @attrs.define(eq=False)
