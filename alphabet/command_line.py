@@ -114,6 +114,10 @@ def run_command(
         # What is still buffered has nowhere to go: Python's own flush would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
         return 0
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+        click.echo(f"{program}: {error}; is its output's disk full?", err=True)
+        return CannotServeError.exit_code
     return code if isinstance(code, int) else 0
 
 

@@ -4,6 +4,8 @@ import hashlib
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -351,3 +353,15 @@ class TestAhead:
             server.wait_said("the log ends at 3, before sink out at 9")
             assert server.stop() == 0
         assert last_sequence(place) == 3
+
+
+def test_a_full_standard_output() -> None:
+    """Results that cannot be written are one line and exit code 3, no traceback."""
+    command = [sys.executable, "-m", "alphabet.cli", "--version"]
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert "No space left on device" in done.stderr
