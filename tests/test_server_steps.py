@@ -501,7 +501,7 @@ class TestOffer:
         monkeypatch.setattr(tcp_sink_module, "IDLE_SECONDS", 3 * SECONDS_MAX)
         monkeypatch.setattr(tcp_sink_module, "WATCH_SECONDS", 3 * SECONDS_MAX)
         with (
-            Receiver(buffer_bytes=1 << 12) as receiver,
+            Receiver(buffer_bytes=1 << 16) as receiver,
             served(tmp_path, toy.machine(), receiver_port=receiver.port) as bench,
         ):
             [sink] = bench.server.sinks
