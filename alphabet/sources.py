@@ -100,11 +100,6 @@ class Sources:
     _tick_at: float = attrs.field(default=0.0, init=False)
     stopped: threading.Event = attrs.field(factory=threading.Event, init=False)
 
-    @property
-    def connection_count(self) -> int:
-        """How many connections are open."""
-        return len(self._connections)
-
     def pause(self, *, is_paused: bool) -> None:
         """Stop reading for a while, or go on: the disk is full, or no longer is."""
         self._is_paused = is_paused
