@@ -5,9 +5,10 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from importlib import import_module
 
 import click
+
+from alphabet.lazy_group import LazyGroup
 
 COMMANDS = {
     "run": "alphabet.run_command:run",
@@ -20,24 +21,6 @@ COMMANDS = {
 _STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2
 
 
-class LazyGroup(click.Group):
-    """A group that imports a command only when it is called for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the commands."""
-        del ctx
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command by its name."""
-        del ctx
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(import_module(module), name)
-        return command
-
-
 def _say_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's callback
     if value:
         from alphabet.version import describe_version
@@ -46,7 +29,7 @@ def _say_version(ctx: click.Context, _param: click.Parameter, value: bool) -> No
         ctx.exit()
 
 
-@click.command(cls=LazyGroup)
+@click.group(cls=LazyGroup, places=COMMANDS)
 @click.option(
     "--version",
     is_flag=True,

@@ -1,0 +1,78 @@
+"""`alphabet-replay verify`: whether a log and its snapshots are sound."""
+
+import json
+from pathlib import Path
+
+import attrs
+import click
+
+from alphabet.command_line import DamageError, option
+from log.errors import DamagedError
+from recovery.commands.place import (
+    data_dir_argument,
+    format_options,
+    machine_option,
+    opened,
+)
+from recovery.commands.progress import progress
+from recovery.description import finding_line
+from recovery.verify import DAMAGE, Finding, Verification, Verifier
+
+
+@click.command()
+@data_dir_argument
+@option("--bytes-only", is_flag=True, help="Replay nothing: needs no application.")
+@machine_option
+@format_options("table", "json")
+def verify(
+    *,
+    data_dir: Path,
+    bytes_only: bool,
+    application_module: str | None,
+    format_: str,
+) -> None:
+    """Check every checksum, link and sequence, and each snapshot against a replay.
+
+    Exit code 1 and the first damaged place if the log is not sound.
+    """
+    try:
+        with (
+            opened(
+                data_dir,
+                application_module,
+                needs_machine=not bytes_only,
+                is_damage_accepted=True,
+            ) as place,
+            progress(place.log.tail.sequence) as show,
+        ):
+            result = Verifier(place.log, place.snapshots, place.machine, show).run()
+    except DamageError as error:
+        result = Verification(findings=[_finding(error)])
+    if format_ == "json":
+        click.echo(verification_json(result))
+    else:
+        for finding in result.findings:
+            click.echo(finding_line(finding))
+        if not result.damage:
+            click.echo(
+                f"sound: {result.events} events in {result.blocks} blocks, "
+                f"{result.snapshots} snapshots"
+            )
+    if result.damage:
+        count = len(result.damage)
+        first = finding_line(result.damage[0])
+        more = f" ({count - 1} more)" if count > 1 else ""
+        raise DamageError(f"{data_dir}: {first}{more}")
+
+
+def _finding(error: DamageError) -> Finding:
+    """Make a finding of what kept a log from being looked at."""
+    cause = error.__cause__
+    if isinstance(cause, DamagedError):
+        return Finding(DAMAGE, "log", cause.reason, cause.sequence)
+    return Finding(DAMAGE, "log", error.format_message())
+
+
+def verification_json(result: Verification) -> str:
+    """Write all that verify found as JSON, on one line."""
+    return json.dumps({"ok": not result.damage, **attrs.asdict(result)})
