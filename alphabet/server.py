@@ -10,11 +10,13 @@ both steps itself. Outputs, receipts and captures leave the commit step only beh
 flush. Whatever ends a thread ends the server, with the error that `run` raises.
 """
 
+import contextlib
 import queue
 import select
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import attrs
 
@@ -119,6 +121,7 @@ class Server:
 
     def _start(self, name: str, target: Callable[[], None]) -> threading.Thread:
         def guarded() -> None:
+            _name_thread(name)
             try:
                 target()
             except BaseException as error:  # noqa: BLE001 - `run` raises it again
@@ -279,3 +282,13 @@ class Server:
             rejected=sum(self.digest.counts.values()),
             partial_frames=self.sources.partial_frames,
         )
+
+
+def _name_thread(name: str) -> None:
+    """Let the system know this thread by its name, for `top -H` and profilers.
+
+    Linux takes 15 bytes of it; where there is no such file, it goes without.
+    """
+    with contextlib.suppress(OSError):
+        comm = Path(f"/proc/self/task/{threading.get_native_id()}/comm")
+        comm.write_bytes(name.encode()[:15])
