@@ -127,14 +127,15 @@ class Engine:
         may_ride = opened.blocks or is_last or now - self._alone_at >= ALONE_SECONDS_MIN
         if not (opened.blocks or opened.receipts or (has_riders and may_ride)):
             return None
-        transaction = Transaction(tuple(opened.blocks))
+        blocks = tuple(opened.blocks)
         if may_ride:
-            transaction = attrs.evolve(
-                transaction, cursors=self._cursors, rejects=tuple(self._rejects)
-            )
+            rejects = tuple(self._rejects)
+            transaction = Transaction(blocks, cursors=self._cursors, rejects=rejects)
             self._cursors, self._rejects = {}, []
-            if has_riders and not opened.blocks:
+            if has_riders and not blocks:
                 self._alone_at = now
+        else:
+            transaction = Transaction(blocks)
         batch = Batch(
             transaction,
             self.tail.sequence,

@@ -164,7 +164,7 @@ def _at_least(least: int) -> Callable[[object, attrs.Attribute[int], int], None]
     return check
 
 
-@attrs.define
+@attrs.define(on_setattr=attrs.setters.NO_OP)  # Settings are checked, once: it is hot.
 class FrameReader:
     """Cut one stream into frames.
 
