@@ -89,7 +89,9 @@ class AddVotes:
         """Change the state as `compute_batch` does, and give no outputs."""
         # Exact: a batch's sum stays far below 2**53, where float64 counts by ones.
         sums = np.bincount(data.letters, weights=data.votes, minlength=len(_CODES))
-        codes = np.flatnonzero(sums) if data.votes.all() else np.unique(data.letters)
+        # A letter with nothing but votes of 0 has its total too.
+        zeros = np.bincount(data.letters[data.votes == 0], minlength=len(_CODES))
+        codes = np.flatnonzero((sums > 0) | (zeros > 0))
         state.add_sums(codes.tolist(), sums[codes].astype(np.uint64).tolist())
 
 

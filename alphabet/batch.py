@@ -7,7 +7,7 @@ them goes event by event.
 Pure.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 
 from alphabet.framing import Rows
 from alphabet.wallaroo import Pipeline
+from log.block import Records
 
 EVENTS_MIN = 64
 """Fewer events than this go one by one, which is then faster."""
 SLICE_EVENTS_MAX = 1 << 15
 """How many events one call takes: their columns stay in a core's cache."""
+REPLAY_EVENTS_MAX = 1 << 17
+"""The same for replay, which has fewer columns."""
 
 
 @attrs.frozen
@@ -51,3 +54,12 @@ def find_batch_methods(pipeline: Pipeline) -> BatchMethods | None:
     if decode is None or compute is None or encode is None or replay is None:
         return None
     return BatchMethods(step.state_name, decode, compute, encode, replay)
+
+
+def slices(records: Records, events_max: int) -> Iterator[tuple[Rows | None, Records]]:
+    """Cut records into pieces, as rows too where they have one size; a gap has none."""
+    size = records.record_bytes
+    for start in range(0, 0 if records.is_gap else records.count, events_max):
+        part = records.cut(start, start + events_max)
+        rows = np.frombuffer(part.body, np.uint8).reshape(-1, size) if size else None
+        yield rows, part

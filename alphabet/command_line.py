@@ -12,6 +12,7 @@ import attrs
 import click
 
 from alphabet.address import Address, AddressError, parse_address
+from alphabet.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -96,6 +97,7 @@ def run_command(
 
     A reader of standard output that has gone away, as after `| head`, is no failure.
     """
+    keep_freed_memory()
     words = None if argv is None else list(argv)
     stdout = sys.stdout
     try:

@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import attrs
-import numpy as np
 
 from alphabet.batch import (
     EVENTS_MIN,
+    REPLAY_EVENTS_MAX,
     SLICE_EVENTS_MAX,
     BatchMethods,
     find_batch_methods,
+    slices,
 )
 from alphabet.framing import Rows
 from alphabet.outputs import Outputs
@@ -264,7 +265,7 @@ class Machine:
         self, pipeline: int, first_sequence: int, records: Records
     ) -> Iterator[Outputs]:
         """Compute logged events again, and their outputs; raises ReplayError."""
-        for rows, part in _slices(records):
+        for rows, part in slices(records, SLICE_EVENTS_MAX):
             outputs = None
             if rows is not None:
                 outputs = self.compute_rows(pipeline, first_sequence, rows)
@@ -276,7 +277,7 @@ class Machine:
 
     def replay(self, pipeline: int, first_sequence: int, records: Records) -> None:
         """Compute logged events again, with no outputs; raises ReplayError."""
-        for rows, part in _slices(records):
+        for rows, part in slices(records, REPLAY_EVENTS_MAX):
             # The last event goes alone: it tells whether it is marked.
             is_batch = rows is not None and self._replay_rows(pipeline, rows[:-1])
             passed = part.count - 1 if is_batch else 0
@@ -348,15 +349,6 @@ class Machine:
         except Exception as error:
             reason = f"it cannot be loaded: {describe(error)}"
             raise StateError(reason, state.name) from error
-
-
-def _slices(records: Records) -> Iterator[tuple[Rows | None, Records]]:
-    """Cut records into pieces, as rows too where they have one size; a gap has none."""
-    size = records.record_bytes
-    for start in range(0, 0 if records.is_gap else records.count, SLICE_EVENTS_MAX):
-        part = records.cut(start, start + SLICE_EVENTS_MAX)
-        rows = np.frombuffer(part.body, np.uint8).reshape(-1, size) if size else None
-        yield rows, part
 
 
 def describe(error: BaseException) -> str:

@@ -117,6 +117,17 @@ class TestStart:
         with serving(tmp_path) as server:
             assert server.lines()[1:] == [replayed(400), READY]
 
+    def test_threads_have_names(self, tmp_path: Path) -> None:
+        """The system knows each stage's thread by its name, as `top -H` shows it."""
+        with serving(tmp_path, "--out", f"127.0.0.1:{free_port()}") as server:
+            tasks = Path(f"/proc/{server.pid}/task")
+            wanted = {"sources", "count", "commit", "snapshotter", "sink out"}
+
+            def are_named() -> bool:
+                return wanted <= {f.read_text()[:-1] for f in tasks.glob("*/comm")}
+
+            wait_until(are_named, "every stage's thread has its name")
+
     def test_console(self, tmp_path: Path) -> None:
         """With `--out -` these lines go to standard error."""
         with serving(tmp_path, "--out", "-") as server:
