@@ -1,22 +1,31 @@
-"""What comes from the sources to the engine, in the order it came.
+"""What comes to the engine, in the order it came.
 
-Pure values. A `connection` is a token: the engine hands it back and looks no further.
+Pure values. A `connection` or a `token` is handed back once all that came up to it is
+durable; the engine looks no further.
 """
 
 import attrs
 
 from alphabet.framing import Frames
-from log.row import Reject
+from log.block import Point
+from log.row import Cursor, Reject
 
 
 @attrs.frozen
 class Received:
-    """Whole frames of one connection, for one pipeline."""
+    """Whole frames of one connection, for one pipeline.
+
+    `points` are the points of reference that they bring their streams to, stored in
+    the same transaction; `receipt`, unless it is None, is handed back once all is
+    durable.
+    """
 
     connection: object
     peer: str
     pipeline: int
     frames: Frames
+    points: tuple[Point, ...] = ()
+    receipt: object | None = None
 
 
 @attrs.frozen
@@ -34,4 +43,13 @@ class End:
     connection: object
 
 
-Arrival = Received | Refusal | End
+@attrs.frozen
+class Decision:
+    """A two-phase sink commits: its row is to be durable before it says so."""
+
+    token: object
+    name: str
+    cursor: Cursor
+
+
+Arrival = Received | Refusal | End | Decision

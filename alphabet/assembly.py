@@ -106,23 +106,16 @@ def assembled(
         inbox.on_room = sources.waker.wake
         wiring = _Wiring(opened, machine, inbox, journal, stopping)
         sinks = list(wiring.sinks(addresses, cursors, settings))
-        snapshotter = Snapshotter(
-            opened.log,
-            opened.snapshots,
-            machine,
-            floors=lambda: [sink.floor for sink in sinks if sink.floor is not None],
-            on_done=engine.snapshot_done,
-            journal=journal,
-        )
         server = Server(
             opened,
             engine,
             inbox,
             sources,
             sinks,
-            snapshotter,
+            wiring.snapshotter(sinks, engine),
             journal,
             stopping,
+            [sources.settle],
             settings.drain_seconds,
         )
         sources.on_read = server.take_read
@@ -155,6 +148,17 @@ class _Wiring:
             yield self._tcp_sink(name, address, cursors[name])
         if settings.has_console:
             yield self._console_sink(self.opened.log.tail.sequence)
+
+    def snapshotter(self, sinks: Sequence[Sink], engine: Engine) -> Snapshotter:
+        """Give the snapshotter, which keeps what the sinks may begin from."""
+        return Snapshotter(
+            self.opened.log,
+            self.opened.snapshots,
+            self.machine,
+            floors=lambda: [sink.floor for sink in sinks if sink.floor is not None],
+            on_done=engine.snapshot_done,
+            journal=self.journal,
+        )
 
     def _tcp_sink(self, name: str, address: Address, cursor: Cursor) -> TcpSink:
         waker = Waker()

@@ -25,12 +25,12 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from alphabet.arrival import Arrival, End, Received, Refusal
+from alphabet.arrival import Arrival, Decision, End, Received, Refusal
 from alphabet.group import gather
 from alphabet.intake import Intake, Rejection
 from alphabet.machine import Capture, Machine
 from alphabet.outputs import Outputs
-from log.block import Block, Records, Tail
+from log.block import Block, Point, Records, Tail
 from log.log import Transaction
 from log.row import Cursor, Reject
 
@@ -59,7 +59,9 @@ class _OpenBatch:
 
     blocks: list[Block] = attrs.Factory(list)
     outputs: list[Outputs] = attrs.Factory(list)
+    points: list[Point] = attrs.Factory(list)
     receipts: list[object] = attrs.Factory(list)
+    has_decision: bool = False
     capture: Capture | None = None
 
 
@@ -101,10 +103,16 @@ class Engine:
             match arrival:
                 case Received():
                     received.setdefault(arrival.pipeline, []).append(arrival)
+                    if arrival.receipt is not None:
+                        self._open.receipts.append(arrival.receipt)
                 case Refusal():
                     refusals.append(Rejection(arrival.connection, arrival.reject))
                 case End():
                     self._open.receipts.append(arrival.connection)
+                case Decision():
+                    self.ride({arrival.name: arrival.cursor})
+                    self._open.has_decision = True
+                    self._open.receipts.append(arrival.token)
         for pipeline in sorted(received):
             rejections += self._take_in(pipeline, received[pipeline], time_ns)
         # A refusal is its connection's end: what came before it is told before it.
@@ -120,17 +128,21 @@ class Engine:
         """Close the open batch, or say that nothing is worth a commit yet.
 
         `now` is a monotonic clock's seconds: rejects and cursors alone wait until
-        their last commit alone is a second old, but for the last batch of all.
+        their last commit alone is a second old, but for a decision's cursor, which
+        does not wait, and the last batch of all.
         """
         opened = self._open
         has_riders = bool(self._rejects or self._cursors)
-        may_ride = opened.blocks or is_last or now - self._alone_at >= ALONE_SECONDS_MIN
-        if not (opened.blocks or opened.receipts or (has_riders and may_ride)):
+        has_cause = bool(opened.blocks or opened.points or opened.has_decision)
+        is_due = has_cause or is_last or now - self._alone_at >= ALONE_SECONDS_MIN
+        if not (has_cause or opened.receipts or (has_riders and is_due)):
             return None
-        blocks = tuple(opened.blocks)
-        if may_ride:
+        blocks, points = tuple(opened.blocks), tuple(opened.points)
+        if is_due:
             rejects = tuple(self._rejects)
-            transaction = Transaction(blocks, cursors=self._cursors, rejects=rejects)
+            transaction = Transaction(
+                blocks, points, cursors=self._cursors, rejects=rejects
+            )
             self._cursors, self._rejects = {}, []
             if has_riders and not blocks:
                 self._alone_at = now
@@ -197,16 +209,21 @@ class Engine:
         )
         for group in gather(received):
             intake.take(group)
+        points = [point for arrival in received for point in arrival.points]
         if intake.parts:
             block = Block.seal(
                 self.tail,
                 Records.join(intake.parts),
                 time_ns=time_ns,
                 pipeline=pipeline,
+                # The last one of each stream is where it is.
+                points=tuple({point.stream_id: point for point in points}.values()),
             )
             self.tail = block.tail
             self._open.blocks.append(block)
             self._open.outputs += intake.outputs
+        else:
+            self._open.points += points
         if intake.capture is not None:
             self._is_capturing = True
             self._open.capture = intake.capture

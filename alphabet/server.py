@@ -63,6 +63,8 @@ class Server:
     snapshotter: Snapshotter
     journal: Journal
     stopping: threading.Event
+    settlers: Sequence[Callable[[Sequence[object]], None]]
+    """Who is told of receipts, in the commit's thread; each knows its own."""
     drain_seconds: float = 5.0
     digest: RejectDigest = attrs.Factory(RejectDigest)
     _sealed: queue.Queue[Batch | None] = attrs.field(
@@ -215,7 +217,8 @@ class Server:
         for sink in self.sinks:
             sink.subscription.feed.push(released.outputs, released.last_sequence)
         if released.receipts:
-            self.sources.settle(released.receipts)
+            for settle in self.settlers:
+                settle(released.receipts)
         if released.capture is not None:
             self.snapshotter.submit(released.capture)
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.arrival import Arrival, End, Received, Refusal
+from alphabet.arrival import Arrival, Decision, End, Received, Refusal
 from alphabet.engine import (
     ALONE_SECONDS_MIN,
     REJECTS_PER_COMMIT_MAX,
@@ -14,7 +15,7 @@ from alphabet.engine import (
     Engine,
 )
 from alphabet.intake import Rejection
-from log.block import Tail
+from log.block import Point, Tail
 from log.row import REJECT_PAYLOAD_BYTES_MAX, Cursor, Reject
 from tests import toy
 from tests.samples import REJECT
@@ -255,6 +256,50 @@ class TestReceipts:
         assert engine.release() is events
         with pytest.raises(IndexError):
             engine.release()
+
+
+class TestPoints:
+    """Points of reference, stored with the events that they speak of."""
+
+    def test_in_the_block_of_their_events(self) -> None:
+        """A block has the last point of each stream that its arrivals brought on."""
+        engine = engine_at()
+        first = attrs.evolve(
+            received(toy.PLAIN), points=(Point(1, 5, b"a"), Point(2, 1, b"b"))
+        )
+        second = attrs.evolve(received(toy.PLAIN), points=(Point(1, 9, b"a"),))
+        take(engine, first, second)
+        (block,) = sealed(engine).transaction.blocks
+        assert block.points == (Point(1, 9, b"a"), Point(2, 1, b"b"))
+
+    def test_with_nothing_but_rejects(self) -> None:
+        """Where no message decodes, the point goes on and the rejects go with it."""
+        engine = engine_at()
+        take(engine, attrs.evolve(garbage(2), points=(Point(1, 5, b"a"),)))
+        transaction = sealed(engine).transaction
+        assert (transaction.blocks, transaction.points) == ((), (Point(1, 5, b"a"),))
+        assert len(transaction.rejects) == 2
+
+    def test_a_receipt_comes_with_them(self) -> None:
+        """What an arrival brought as its receipt is handed back once it is durable."""
+        engine = engine_at()
+        take(engine, attrs.evolve(received(toy.PLAIN), receipt="r"))
+        assert through(engine).receipts == ("r",)
+
+
+class TestDecisions:
+    """A two-phase sink's row."""
+
+    def test_at_once(self) -> None:
+        """A decision's cursor does not wait for the second that others wait."""
+        engine = engine_at()
+        engine.ride({"out": Cursor(0, 0)})
+        sealed(engine)
+        cursor = Cursor(0, 13, b"t")
+        take(engine, Decision("token", "two", cursor))
+        batch = sealed(engine)
+        assert batch.transaction.cursors == {"two": cursor}
+        assert batch.receipts == ("token",)
 
 
 class TestRejects:

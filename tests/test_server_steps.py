@@ -186,7 +186,15 @@ def served(
         log, snapshots, machine, list, engine.snapshot_done, journal
     )
     server = Server(
-        opened, engine, inbox, sources, sinks, snapshotter, journal, stopping
+        opened,
+        engine,
+        inbox,
+        sources,
+        sinks,
+        snapshotter,
+        journal,
+        stopping,
+        [sources.settle],
     )
     try:
         yield Bench(server, store, said)
