@@ -7,7 +7,6 @@ Pure.
 """
 
 import bisect
-import itertools
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -62,15 +61,15 @@ class Group:
 
 def gather(received: Sequence[Received]) -> Iterator[Group]:
     """Give what arrived as groups, in order."""
-    pieces = [
-        (piece.payload_bytes, (arrival, piece))
-        for arrival in received
-        for piece in arrival.frames.pieces
-    ]
-    for payload_bytes, found in itertools.groupby(pieces, key=lambda each: each[0]):
-        members = [member for _, member in found]
-        if payload_bytes is None:
-            for member in members:
-                yield Group(None, [member])
-        else:
-            yield Group(payload_bytes, members)
+    size: int | None = None
+    members: list[tuple[Received, Piece]] = []
+    for arrival in received:
+        for piece in arrival.frames.pieces:
+            payload_bytes = piece.payload_bytes
+            if members and (payload_bytes is None or payload_bytes != size):
+                yield Group(size, members)
+                members = []
+            size = payload_bytes
+            members.append((arrival, piece))
+    if members:
+        yield Group(size, members)

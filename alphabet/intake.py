@@ -8,6 +8,7 @@ Pure.
 """
 
 import operator
+from collections.abc import Iterator
 
 import attrs
 
@@ -81,22 +82,24 @@ class Intake:
     def _take_events(self, group: Group, start: int, payloads: list[bytes]) -> None:
         """Take payloads, the group's from index `start` on, one by one."""
         decoded = self.machine.decode(self.pipeline, payloads)
-        refused = [start + index for index, _ in decoded.refused]
-        origins = group.origins(refused)
-        rejections = [
-            (
-                # The event that comes next, after the payloads before that are none.
-                self.next_sequence + index - number,
-                self._refused(cause, payloads[index], *origin),
-            )
-            for number, ((index, cause), origin) in enumerate(
-                zip(decoded.refused, origins, strict=True)
-            )
-        ]
+        rejections: list[tuple[int, Rejection]] = []
+        if decoded.refused:
+            rejections += self._refuse(group, start, payloads, decoded)
         if decoded.payloads:
             rejections += self._take_decoded(decoded)
-        rejections.sort(key=operator.itemgetter(0))
-        self.rejections += [rejection for _, rejection in rejections]
+        if rejections:
+            rejections.sort(key=operator.itemgetter(0))
+            self.rejections += [rejection for _, rejection in rejections]
+
+    def _refuse(
+        self, group: Group, start: int, payloads: list[bytes], decoded: Decoded
+    ) -> Iterator[tuple[int, Rejection]]:
+        """Give what did not decode, each with the sequence of the event after it."""
+        refused = [start + index for index, _ in decoded.refused]
+        found = zip(decoded.refused, group.origins(refused), strict=True)
+        for number, ((index, cause), origin) in enumerate(found):
+            sequence = self.next_sequence + index - number
+            yield sequence, self._refused(cause, payloads[index], *origin)
 
     def _take_decoded(self, decoded: Decoded) -> list[tuple[int, Rejection]]:
         """Take what was decoded; give those that failed, with their sequences."""
