@@ -15,8 +15,11 @@ ever put here. This module is the edge: it makes, locks, renames and flushes.
 import contextlib
 import fcntl
 import os
+import pwd
 import shutil
-from collections.abc import Iterator
+import stat
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -24,9 +27,11 @@ import attrs
 
 from log import failpoint
 from log.errors import DirectoryError, LockedError
+from log.lmdb_check import Structure
 from log.lmdb_store import DATA_FILE, LOCK_FILE, MAP_BYTES, LmdbStore
 from log.log import Log
 from log.row import Meta
+from log.tree_store import inspect_file
 
 LOG = "log"
 LOG_NEW = "log.new"
@@ -36,6 +41,9 @@ CONTENTS = frozenset({LOG, LOG_NEW, SNAPSHOTS, LOCK})
 
 _DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o600
+_LOCK_TRIES = 5
+_LOCK_RETRY_SECONDS = 0.01
+_MISSING = "no such directory"
 
 
 def flush_directory(path: Path) -> None:
@@ -109,26 +117,36 @@ class DataDirectory:
         """Say whether a log is there."""
         return self.log_path.is_dir()
 
+    def is_served(self) -> bool | None:
+        """Say whether a server is running on it; None where we may not look."""
+        try:
+            with (self.path / LOCK).open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        except OSError:
+            return None
+        return False
+
     def open_log(
         self,
         *,
         is_read_only: bool = False,
+        is_offline: bool = False,
         is_damage_accepted: bool = False,
         map_bytes: int = MAP_BYTES,
     ) -> Log:
         """Open the log that is there; see `LmdbStore.open` and `Log.open`.
 
-        Reading alone does without LMDB's lock file where it may not be written,
-        unless a server is running.
+        A server learns of readers by LMDB's lock file. Where that may not be written,
+        only a read-only medium is read without, and only while no server is seen to
+        run. With `is_offline`, the operator's word that none is running, reading does
+        without the file wherever no server is seen.
         """
-        if not self.has_log():
-            has_place = self.path.is_dir()
-            reason = "there is no log in it" if has_place else "no such directory"
-            raise DirectoryError(self.path, reason)
-        is_alone = is_read_only and not self._may_register()
-        if is_alone and _is_locked(self.path / LOCK):
-            reason = f"a server is running: reading needs leave to write {LOCK_FILE}"
-            raise DirectoryError(self.log_path, reason)
+        self._require_log()
+        is_alone = is_read_only and self._reads_alone(is_offline=is_offline)
         store = LmdbStore.open(
             self.log_path,
             is_read_only=is_read_only,
@@ -142,6 +160,17 @@ class DataDirectory:
         except BaseException:
             store.close()
             raise
+
+    def inspect_file(
+        self,
+        *,
+        is_offline: bool = False,
+        progress: Callable[[int], None] = lambda _pages: None,
+    ) -> Structure:
+        """Look at the structure of the log's file; see `tree_store.inspect_file`."""
+        self._require_log()
+        is_alone = self._reads_alone(is_offline=is_offline)
+        return inspect_file(self.log_path, is_alone=is_alone, progress=progress)
 
     @contextlib.contextmanager
     def new_log(self, meta: Meta, base_state: bytes | None = None) -> Iterator[Log]:
@@ -173,10 +202,65 @@ class DataDirectory:
         flush_directory(self.path)
         failpoint.reach("create.after_flush")
 
-    def _may_register(self) -> bool:
-        """Say whether a reader can tell a writer of itself, in LMDB's lock file."""
+    def _require_log(self) -> None:
+        """Raise DirectoryError unless a log is there that we may read."""
+        data = self.log_path / DATA_FILE
+        try:
+            if not stat.S_ISDIR(self.log_path.stat().st_mode):
+                raise DirectoryError(self.path, "there is no log in it")
+            is_readable = os.access(data, os.R_OK) or not data.exists()
+        except FileNotFoundError as error:
+            reason = "there is no log in it" if self.path.is_dir() else _MISSING
+            raise DirectoryError(self.path, reason) from error
+        except NotADirectoryError as error:
+            raise DirectoryError(self.path, "it is not a directory") from error
+        except PermissionError:
+            is_readable = False
+        except OSError as error:
+            reason = f"it cannot be used: {error.strerror}"
+            raise DirectoryError(self.path, reason) from error
+        if not is_readable:
+            reason = f"no leave to read it: {self._way_in('rX')}"
+            raise DirectoryError(self.path, reason)
+
+    def _reads_alone(self, *, is_offline: bool) -> bool:
+        """Say whether to read without LMDB's lock file; raise where that is unsafe."""
         lock = self.log_path / LOCK_FILE
-        return os.access(lock if lock.exists() else self.log_path, os.W_OK)
+        place = lock if lock.exists() else self.log_path
+        may_register = os.access(place, os.W_OK)
+        if may_register and not is_offline:
+            return False
+        is_served = self.is_served()
+        if is_served and may_register:
+            reason = "a server is running on it: leave --offline out"
+            raise DirectoryError(self.path, reason)
+        if is_served:
+            reason = (
+                "a server is running on it, and reading beside it needs leave to write "
+                f"{LOCK_FILE}: {self._way_in('rwX')}"
+            )
+            raise DirectoryError(self.path, reason)
+        is_medium_read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+        if is_offline or (is_medium_read_only and is_served is False):
+            return True
+        reason = (
+            f"no leave to write {LOCK_FILE}, by which a server learns of readers: "
+            f"{self._way_in('rwX')}, or pass --offline if no server is running on it"
+        )
+        raise DirectoryError(self.path, reason)
+
+    def _way_in(self, modes: str) -> str:
+        """Say how to get leave: as another user, or by modes if it is our own."""
+        try:
+            uid = self.path.stat().st_uid
+        except OSError:
+            return "become its owner"
+        if uid == os.geteuid():
+            return f"give yourself leave (chmod -R u+{modes})"
+        try:
+            return f"become user {pwd.getpwuid(uid).pw_name}"
+        except KeyError:
+            return f"become user {uid}"
 
     def release(self) -> None:
         """Let another server have the directory."""
@@ -185,26 +269,22 @@ class DataDirectory:
             self._lock = None
 
 
-def _is_locked(path: Path) -> bool:
-    """Say whether somebody holds a lock file, as far as we may look."""
-    with contextlib.suppress(OSError), path.open("rb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
 def _take_lock(path: Path) -> int:
     """Lock the directory with flock and leave our pid there."""
     lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.pread(lock, 32, 0).strip()
-        os.close(lock)
-        pid = int(holder) if holder.isdigit() else None
-        raise LockedError(path, pid) from error
+    for tries_left in reversed(range(_LOCK_TRIES)):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError as error:
+            # A tool that looks whether a server is running holds it for an instant.
+            if tries_left:
+                time.sleep(_LOCK_RETRY_SECONDS)
+                continue
+            holder = os.pread(lock, 32, 0).strip()
+            os.close(lock)
+            pid = int(holder) if holder.isdigit() else None
+            raise LockedError(path, pid) from error
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock

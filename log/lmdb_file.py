@@ -12,6 +12,8 @@ import struct
 
 import attrs
 
+from log.lmdb_page import RECORD_BYTES, TreeRecord
+
 META_PAGES = 2
 PAGE_BYTES_MIN = 1 << 8
 PAGE_BYTES_MAX = 1 << 15
@@ -23,8 +25,10 @@ _PAGE_HEADER_BYTES = 16
 _NEWER_PAGE_HEADER_BYTES = 24
 _HEADER = struct.Struct("<10xH4x")
 _START = struct.Struct("<II16xI")
+_FREE_OFFSET = 24
+_MAIN_OFFSET = _FREE_OFFSET + RECORD_BYTES
 _END = struct.Struct("<QQ")
-_END_OFFSET = 120
+_END_OFFSET = _MAIN_OFFSET + RECORD_BYTES
 
 
 class LmdbFileError(ValueError):
@@ -37,11 +41,16 @@ class NewerEngineError(LmdbFileError):
 
 @attrs.frozen
 class MetaPage:
-    """What one meta page says of the file."""
+    """What one meta page says of the file.
+
+    `free` is the tree of the free pages, `main` that of the tables' names.
+    """
 
     page_bytes: int
     last_page: int
     transaction_id: int
+    free: TreeRecord
+    main: TreeRecord
 
 
 def check_head(head: bytes, file_bytes: int) -> MetaPage:
@@ -94,4 +103,8 @@ def _meta_page(head: bytes, start: int) -> MetaPage:
     ):
         raise LmdbFileError(f"its meta page {number} says pages of {page_bytes} bytes")
     last_page, transaction_id = _END.unpack_from(page, _PAGE_HEADER_BYTES + _END_OFFSET)
-    return MetaPage(page_bytes, last_page, transaction_id)
+    free, main = (
+        TreeRecord.decode(page, _PAGE_HEADER_BYTES + offset)
+        for offset in (_FREE_OFFSET, _MAIN_OFFSET)
+    )
+    return MetaPage(page_bytes, last_page, transaction_id, free, main)

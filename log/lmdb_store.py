@@ -7,11 +7,12 @@ One thread commits. Reads copy what they bring, in short transactions, so that n
 reader holds pages back and the map may grow between them.
 """
 
+import contextlib
 import errno
 import os
 import resource
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -31,6 +32,7 @@ from log.lmdb_file import (
     META_PAGES,
     PAGE_BYTES_MAX,
     LmdbFileError,
+    MetaPage,
     NewerEngineError,
     check_head,
 )
@@ -200,12 +202,7 @@ class LmdbStore:
     def _read(self, look: Callable[[lmdb.Transaction], T]) -> T:
         with self._reading:
             try:
-                try:
-                    reader = self._live.begin(buffers=True)
-                except lmdb.MapResizedError:
-                    self._live.set_mapsize(0)
-                    reader = self._live.begin(buffers=True)
-                with reader:
+                with _begin_reading(self._live) as reader:
                     return look(reader)
             except lmdb.Error as error:
                 raise _read_failure(self.path, error) from error
@@ -221,15 +218,43 @@ class LmdbStore:
         return CommitError(self.path, sequence, f"LMDB says: {error}")
 
 
+@contextlib.contextmanager
+def hold_pages(path: Path) -> Iterator[Callable[[], None]]:
+    """Keep a writer from using pages anew that transactions from now on can reach.
+
+    Gives what lets them go before the end. The tables are not looked at. Raises
+    what `read_meta` does.
+    """
+    read_meta(path)
+    try:
+        environment = _open_environment(
+            path, MAP_BYTES, is_read_only=True, has_lock=True
+        )
+    except lmdb.Error as error:
+        raise _read_failure(path, error) from error
+    with environment:
+        try:
+            reader = _begin_reading(environment)
+        except lmdb.Error as error:
+            raise _read_failure(path, error) from error
+        yield reader.abort
+
+
 def check_file(path: Path) -> None:
-    """Raise unless `path` holds a data file that LMDB may map.
+    """Raise unless `path` holds a data file that LMDB may map; see `read_meta`."""
+    read_meta(path)
+
+
+def read_meta(path: Path) -> MetaPage:
+    """Check the data file in `path`, without LMDB; give its newest meta page.
 
     Raises DirectoryError when it cannot be read, ForeignError for the other
     engine's, DamagedError for anything else. A writer beside us may be changing
     the meta pages, so a bad look is repeated.
     """
     file = path / DATA_FILE
-    for tries_left in reversed(range(_HEAD_TRIES)):
+    failure: LmdbFileError | None = None
+    for _ in range(_HEAD_TRIES):
         try:
             with file.open("rb") as stream:
                 head = stream.read(META_PAGES * PAGE_BYTES_MAX)
@@ -237,15 +262,21 @@ def check_file(path: Path) -> None:
         except OSError as error:
             raise DirectoryError(file, error.strerror or str(error)) from error
         try:
-            check_head(head, file_bytes)
+            return check_head(head, file_bytes)
         except NewerEngineError as error:
             remedy = "use the Alphabet that wrote it"
             raise ForeignError(path, str(error), remedy) from error
         except LmdbFileError as error:
-            if not tries_left:
-                raise DamagedError(path, None, str(error)) from error
-        else:
-            return
+            failure = error
+    raise DamagedError(path, None, str(failure)) from failure
+
+
+def _begin_reading(environment: lmdb.Environment) -> lmdb.Transaction:
+    try:
+        return environment.begin(buffers=True)
+    except lmdb.MapResizedError:
+        environment.set_mapsize(0)
+        return environment.begin(buffers=True)
 
 
 def _read_failure(path: Path, error: lmdb.Error) -> LogError:

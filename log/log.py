@@ -159,8 +159,8 @@ class Log:
 
     def refresh(self) -> None:
         """Read the tail anew, for a reader beside another process that commits."""
-        found = self._store.floor(BLOCKS, _KEY.pack(SEQUENCE_MAX))
-        self.tail = self.base if found is None else self._decode(*found).tail
+        last = self.block_at(SEQUENCE_MAX)
+        self.tail = self.base if last is None else last.tail
 
     @property
     def base(self) -> Tail:
@@ -252,12 +252,16 @@ class Log:
                     yield block
             start = rows[-1][0] + b"\0"
 
+    def block_at(self, sequence: int) -> Block | None:
+        """Give the last block that begins at or below `sequence` (inclusive)."""
+        found = self._store.floor(BLOCKS, _KEY.pack(sequence))
+        return None if found is None else self._decode(*found)
+
     def tail_at(self, sequence: int) -> Tail:
         """Give the tail of the last whole block at or below `sequence` (inclusive)."""
-        found = self._store.floor(BLOCKS, _KEY.pack(sequence))
-        if found is None:
+        block = self.block_at(sequence)
+        if block is None:
             return self.base
-        block = self._decode(*found)
         if block.last_sequence <= sequence:
             return block.tail
         return Tail(block.first_sequence - 1, block.previous_checksum)

@@ -1,7 +1,8 @@
 """Everything that can be checked about a log and its snapshots, without changing it.
 
 Every block's checksum, link and sequence; the rows beside the blocks; each snapshot
-against a replay. A finding names the place; going on behind one finds the rest.
+against a replay. A finding names the place; going on behind one finds the rest. What
+the structure of the file under the log is like, others look at and this takes in.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,7 +12,9 @@ import attrs
 
 from log.block import SEQUENCE_MAX, Block, Point
 from log.errors import DamagedError
+from log.lmdb_check import FREE_LIST, NAMES, Flaw, Structure
 from log.log import Log
+from log.store import BLOCKS, STREAMS
 from recovery.errors import AheadError, RecoveryError, SnapshotError, StateError
 from recovery.replay import Replayer, StateMachine, agrees, replay_block
 from recovery.snapshot import Snapshot
@@ -23,6 +26,9 @@ DAMAGE = "damage"
 GAP = "gap"
 NOTE = "note"
 
+KEY_BYTES = 8
+"""How long a block's key is: its first sequence."""
+
 _IN_THE_LOG = {"base", "block"}
 
 
@@ -32,7 +38,8 @@ class Finding:
 
     `severity` is `damage`, `gap` (events that salvage could not save) or `note`
     (something that could not be checked, or is passed over). `first` and `last` are
-    sequences, inclusive, None where the place is not among the events.
+    sequences, inclusive: `first` is None where the place is not among the events,
+    `last` where nobody knows how far it goes.
     """
 
     severity: str
@@ -57,19 +64,56 @@ class Verification:
         return [found for found in self.findings if found.severity == DAMAGE]
 
 
+def structure_findings(structure: Structure, base: int = 0) -> list[Finding]:
+    """Say what is wrong with a file's structure; `base` is where its log begins."""
+    if not structure.is_certain:
+        reason = (
+            "the pages of the file were not checked, for a server kept changing them: "
+            "verify a backup, or stop the server"
+        )
+        return [Finding(NOTE, "file", reason)]
+    findings = [_flaw_finding(flaw, base) for flaw in structure.flaws]
+    if structure.lost_pages:
+        reason = f"{structure.lost_pages} pages are neither used nor free: room is lost"
+        findings.append(Finding(NOTE, FREE_LIST, reason))
+    return findings
+
+
+def _flaw_finding(flaw: Flaw, base: int) -> Finding:
+    place = flaw.table if flaw.page is None else f"page {flaw.page} of {flaw.table}"
+    if flaw.table != BLOCKS:
+        return Finding(DAMAGE, place, flaw.reason)
+    low, high = flaw.bounds
+    first = max(int.from_bytes(low[:KEY_BYTES]), base + 1)
+    # A bound that is longer than a key lies just behind the key that it begins with.
+    last = (
+        None
+        if high is None
+        else int.from_bytes(high[:KEY_BYTES]) - (len(high) <= KEY_BYTES)
+    )
+    return Finding(DAMAGE, place, flaw.reason, first, last)
+
+
 @attrs.define
 class Verifier:
-    """Checks one log; `machine` is None to look at bytes alone."""
+    """Checks one log; `machine` is None to look at bytes alone.
+
+    `structure` is that of the file under the log: what its flaws keep from being read
+    is not blamed on what points there.
+    """
 
     log: Log
     snapshots: SnapshotDirectory
     machine: StateMachine | None
     progress: Callable[[int], None] = lambda _sequence: None
+    structure: Structure = attrs.Factory(Structure)
     _result: Verification = attrs.field(factory=Verification, init=False)
     _points: dict[int, tuple[int, Point]] = attrs.field(factory=dict, init=False)
     _is_state_known: bool = attrs.field(default=True, init=False)
+    _unended: int | None = attrs.field(default=None, init=False)
+    """Which finding is of damage whose end has not been reached."""
     _end: int = attrs.field(default=0, init=False)
-    """How far anything may reach; SEQUENCE_MAX where the last block is damaged."""
+    """How far anything may reach; SEQUENCE_MAX where the last block is not sound."""
 
     def run(self) -> Verification:
         """Check everything, and say what was found; raises ForeignError.
@@ -88,19 +132,27 @@ class Verifier:
             self._end = self.log.tail.sequence
         except DamagedError:  # It will be found among the blocks.
             self._end = SEQUENCE_MAX
+        if self._lacks(BLOCKS):
+            self._end = SEQUENCE_MAX
         snapshots = self._check_witnesses(read)
         self._begin_at_base()
         self._check_blocks(snapshots, settled)
-        if points is not None:
+        if points is not None and not self._lacks(STREAMS):
             self._check_points(dict(points))
         for name, cursor in cursors or ():
             self._check_range(DAMAGE, f"sink {name}", cursor.sequence)
         for number, reject in rejects or ():
             if reject.sequence > self.log.base.sequence:
                 self._check_range(NOTE, f"reject {number}", reject.sequence)
-        # What is wrong with the log comes first.
+        # What is wrong with the log comes first, and with what is under it before that.
         self._result.findings.sort(key=lambda found: found.place not in _IN_THE_LOG)
+        under = structure_findings(self.structure, self.log.base.sequence)
+        self._result.findings[:0] = under
         return self._result
+
+    def _lacks(self, table: str) -> bool:
+        """Say whether rows of a table may be there that cannot be reached."""
+        return any(flaw.table in {table, NAMES} for flaw in self.structure.flaws)
 
     def _find(
         self,
@@ -140,6 +192,8 @@ class Verifier:
 
         Of those that a damaged block keeps from being told, that block is to blame.
         """
+        if self._lacks(BLOCKS):
+            return list(snapshots)
         replayer = Replayer(self.log, self.snapshots)
         found = []
         for snapshot in snapshots:
@@ -172,9 +226,9 @@ class Verifier:
         waiting = [snapshot for snapshot in snapshots if snapshot.sequence >= reached]
         for found in self.log.inspect(reached):
             if isinstance(found, DamagedError):
-                self._find(DAMAGE, "block", found.reason, found.sequence)
-                self._is_state_known = False
+                self._begin_damage(found, reached)
                 continue
+            self._end_damage(found.first_sequence)
             if found.first_sequence > self.log.tail.sequence:
                 break
             self._count(found, settled)
@@ -186,8 +240,31 @@ class Verifier:
             self._replay(found, reached, found.last_sequence)
             reached = found.last_sequence
             self.progress(reached)
+        if self._lacks(BLOCKS):
+            self._is_state_known = False
         for snapshot in waiting:
             self._compare(snapshot)
+
+    def _begin_damage(self, error: DamagedError, reached: int) -> None:
+        """Note a damaged block; behind a sound one, the damage begins where that ends.
+
+        For a block may be stored under a later key than its own.
+        """
+        first = error.sequence
+        if self._unended is None and first is not None:
+            first = min(first, reached + 1)
+        self._end_damage(error.sequence)
+        self._unended = len(self._result.findings)
+        self._find(DAMAGE, "block", error.reason, first)
+        self._is_state_known = False
+
+    def _end_damage(self, sequence: int | None) -> None:
+        """Let the damage found last among the blocks reach up to a sequence."""
+        if self._unended is not None and sequence is not None:
+            found = self._result.findings[self._unended]
+            last = max(sequence - 1, found.first or 0)
+            self._result.findings[self._unended] = attrs.evolve(found, last=last)
+        self._unended = None
 
     def _count(self, block: Block, settled: int) -> None:
         """Count a block; remember its points if the rows must know of them."""

@@ -4,6 +4,7 @@ import os
 import signal
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,6 +163,40 @@ class TestLock:
         assert caught.value.pid == os.getpid()
         directory.release()
         DataDirectory.claim(path).release()
+
+    def test_it_is_seen(self, path: Path, directory: DataDirectory) -> None:
+        """Anybody who may look sees whether a server has a directory."""
+        assert DataDirectory(path).is_served() is True
+        directory.release()
+        assert DataDirectory(path).is_served() is False
+        (path / LOCK).unlink()
+        assert DataDirectory(path).is_served() is False
+
+    def test_who_may_not_look_does_not_know(self, path: Path) -> None:
+        """Where the lock file cannot be looked at, nothing is known."""
+        path.mkdir()
+        (path / LOCK).symlink_to(LOCK)
+        assert DataDirectory(path).is_served() is None
+
+    def test_a_look_keeps_no_server_out(
+        self, path: Path, directory: DataDirectory
+    ) -> None:
+        """However often somebody looks, a server that starts gets its directory."""
+        directory.release()
+        is_over = threading.Event()
+
+        def look() -> None:
+            while not is_over.is_set():
+                DataDirectory(path).is_served()
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        try:
+            for _ in range(100):
+                DataDirectory.claim(path).release()
+        finally:
+            is_over.set()
+            looking.join()
 
     def test_an_unreadable_lock_still_locks(
         self, path: Path, directory: DataDirectory

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from log import log as log_module
 from log.block import FORMAT_VERSION, Block, Point, Records, Tail
-from log.errors import CommitError, DiskFullError, ForeignError
+from log.errors import CommitError, DamagedError, DiskFullError, ForeignError
 from log.log import META_KEY, Log, Transaction
 from log.memory_store import MemoryStore
 from log.row import REJECTS_KEPT_MAX, Cursor, Meta, seal_row
@@ -230,6 +230,26 @@ class TestRead:
             (tail.sequence, tail.checksum) for tail in ends
         ]
         assert log.tail_at(999) == third.tail
+
+    @pytest.mark.parametrize("base", [0, 100])
+    def test_the_block_of_an_event(self, place: Place, base: int) -> None:
+        """An event leads to its block, what is past the end to the last one."""
+        meta = attrs.evolve(COMPACTED, base_sequence=base)
+        log = Log.create(place.open(), meta, b"state")
+        assert log.block_at(base) is log.block_at(base + 1) is None
+        first, second = append(log, [b"a", b"b"], [b"c"])
+        expected = [None, first, first, second, second]
+        assert [log.block_at(base + index) for index in range(5)] == expected
+        assert log.block_at(2**64 - 1) == second
+
+    def test_a_damaged_block_is_named(self, log: Log) -> None:
+        """A damaged block is not given, whichever of its events is asked for."""
+        [first, second] = append(log, [b"a"], [b"b", b"c"])
+        log.store.commit([Change(BLOCKS, key(2), second.encoded[:-1] + b"?")], 3)
+        assert log.block_at(1) == first
+        for sequence in (2, 3, 9):
+            with pytest.raises(DamagedError, match="is damaged at sequence 2"):
+                log.block_at(sequence)
 
     @given(st.lists(samples.payloads, max_size=6))
     def test_what_went_in_comes_out(self, contents: list[list[bytes]]) -> None:

@@ -13,6 +13,8 @@ from alphabet.machine import Machine
 from alphabet.wallaroo import ApplicationBuilder, TCPSinkConfig, TCPSourceConfig
 from log.block import Block, Point, Records, Tail
 from log.errors import DamagedError, ForeignError
+from log.lmdb_check import Flaw, Structure
+from log.lmdb_page import Bounds
 from log.log import BASE_KEY, Log, Transaction
 from log.memory_store import MemoryStore
 from log.row import Cursor
@@ -21,7 +23,15 @@ from recovery.errors import SnapshotError
 from recovery.replay import take_snapshot
 from recovery.snapshot import State
 from recovery.snapshot_directory import SnapshotDirectory
-from recovery.verify import DAMAGE, GAP, NOTE, Finding, Verification, Verifier
+from recovery.verify import (
+    DAMAGE,
+    GAP,
+    NOTE,
+    Finding,
+    Verification,
+    Verifier,
+    structure_findings,
+)
 from tests import samples, toy
 from tests.machines import (
     DAMAGES,
@@ -210,6 +220,131 @@ class TestBlocks:
             assert "alphabet-replay verify" not in found.reason
 
 
+class TestRanges:
+    """Which events a finding is about."""
+
+    @pytest.mark.parametrize(("first", "last"), [(1, 2), (3, 5), (6, 6), (7, None)])
+    def test_damage_reaches_up_to_the_next_block(
+        self, kept: Kept, first: int, last: int | None
+    ) -> None:
+        """A damaged block's range ends before the next; of the last nobody knows."""
+        damage_row(kept.log, BLOCKS, key(first), flip_middle)
+        [found] = findings(kept)
+        assert (found.first, found.last) == (first, last)
+
+    def test_two_in_a_row(self, kept: Kept) -> None:
+        """Damage that follows damage begins where the block's key says."""
+        for first in (3, 6):
+            damage_row(kept.log, BLOCKS, key(first), flip_middle)
+        assert [(each.first, each.last) for each in findings(kept)] == [(3, 5), (6, 6)]
+
+    def test_a_block_under_a_later_key(self, kept: Kept) -> None:
+        """A block that was moved away is looked for where it should be."""
+        store = kept.log.store
+        value = store.get(BLOCKS, key(3))
+        store.commit([Change(BLOCKS, key(3), None), Change(BLOCKS, key(5), value)], 0)
+        [found] = findings(kept)
+        assert (found.first, found.last) == (3, 5)
+        assert "the block of 3 is stored in its place" in found.reason
+
+
+class TestStructure:
+    """What others found of the file under the log."""
+
+    def verify(self, kept: Kept, structure: Structure) -> list[Finding]:
+        """Verify a log on a file of this structure."""
+        verifier = Verifier(
+            kept.log, kept.snapshots, toy.machine(), structure=structure
+        )
+        return verifier.run().findings
+
+    @pytest.mark.parametrize(
+        ("flaw", "finding"),
+        [
+            (
+                Flaw("cursors", 9, "it is zeros"),
+                Finding(DAMAGE, "page 9 of cursors", "it is zeros"),
+            ),
+            (
+                Flaw("blocks", None, "it is missing"),
+                Finding(DAMAGE, "blocks", "it is missing", 1),
+            ),
+            (
+                Flaw("blocks", 9, "it is zeros", Bounds(key(3), key(7))),
+                Finding(DAMAGE, "page 9 of blocks", "it is zeros", 3, 6),
+            ),
+            (
+                Flaw("blocks", 9, "it is zeros", Bounds(key(3), None)),
+                Finding(DAMAGE, "page 9 of blocks", "it is zeros", 3),
+            ),
+            (
+                Flaw("blocks", 9, "it is zeros", Bounds(key(3), key(3) + b"\0")),
+                Finding(DAMAGE, "page 9 of blocks", "it is zeros", 3, 3),
+            ),
+        ],
+    )
+    def test_a_flaw_is_damage(self, flaw: Flaw, finding: Finding) -> None:
+        """A flaw is a finding that names page, table and the events under it."""
+        assert structure_findings(Structure((flaw,))) == [finding]
+
+    def test_a_base_bounds_a_flaw(self) -> None:
+        """Events up to the base were never in the file."""
+        [found] = structure_findings(Structure((Flaw("blocks", 9, "?"),)), 100)
+        assert found.first == 101
+
+    def test_lost_pages_are_a_note(self, kept: Kept) -> None:
+        """Pages that are neither used nor free do no harm, and are noted."""
+        [found] = self.verify(kept, Structure(lost_pages=3))
+        assert (found.severity, found.place) == (NOTE, "free list")
+
+    def test_what_is_not_certain_is_a_note(self, kept: Kept) -> None:
+        """What was seen while a server changed it is no damage."""
+        flaw = Flaw("blocks", 9, "it is zeros")
+        [found] = self.verify(kept, Structure((flaw,), is_certain=False))
+        assert (found.severity, found.place) == (NOTE, "file")
+        assert "stop the server" in found.reason
+
+    def test_what_is_under_the_log_comes_first(self, kept: Kept) -> None:
+        """The file's flaws come before the damage that they may be the cause of."""
+        damage_row(kept.log, BLOCKS, key(6), flip_middle)
+        found = self.verify(kept, Structure((Flaw("free list", 5, "it is zeros"),)))
+        assert [each.place for each in found] == ["page 5 of free list", "block"]
+
+    def test_a_tail_that_cannot_be_reached_is_not_blamed(self, kept: Kept) -> None:
+        """Where blocks may be there, what points at them is not ahead of the log."""
+        kept.write_snapshot(2)
+        kept.write_snapshot(9)
+        kept.log.commit(Transaction(cursors={"out": Cursor(9, 9)}))
+        kept.lose_tail(5)
+        flaw = Flaw("blocks", 9, "it is zeros", Bounds(key(6), None))
+        assert places(self.verify(kept, Structure((flaw,)))) == [
+            (DAMAGE, "page 9 of blocks", 6),
+            (NOTE, "snapshot 9", 9),
+        ]
+
+    def test_blocks_that_cannot_be_reached_are_no_other_course(
+        self, kept: Kept
+    ) -> None:
+        """A snapshot whose block may be on a damaged page is not said to be ahead."""
+        kept.write_snapshot(5)
+        kept.log.store.commit([Change(BLOCKS, key(3), None)], 0)
+        flaw = Flaw("blocks", 9, "it is zeros", Bounds(key(3), key(6)))
+        assert places(self.verify(kept, Structure((flaw,)))) == [
+            (DAMAGE, "page 9 of blocks", 3),
+            (DAMAGE, "block", 3),
+            (NOTE, "snapshot 5", 5),
+        ]
+
+    def test_rows_that_cannot_be_reached_are_not_missed(self, kept: Kept) -> None:
+        """A stream's row that may be on a damaged page is not said to be lost."""
+        kept.log.store.commit([Change(STREAMS, key(7), None)], 0)
+        flaw = Flaw("streams", 9, "it is zeros")
+        [found] = self.verify(kept, Structure((flaw,)))
+        assert found.place == "page 9 of streams"
+        [found] = self.verify(kept, Structure((Flaw("rejects", 9, "?"),)))[1:]
+        assert found.place == "stream 7"
+
+
 class TestRows:
     """Damage beside the blocks."""
 
@@ -358,6 +493,20 @@ class TestSnapshots:
         """A snapshot whose block has another checksum is found."""
         kept.write_snapshot(5, lambda it: attrs.evolve(it, block_checksum=1))
         assert places(findings(kept)) == [(DAMAGE, "snapshot 5", 5)]
+
+    def test_one_inside_a_block_of_another_course_is_found(self, kept: Kept) -> None:
+        """A block that was replaced by one that reaches past a snapshot is found.
+
+        The snapshot's witness is the block before, which is the same: a replay alone
+        tells. Without one it is not noticed.
+        """
+        kept.write_snapshot(8)
+        kept.lose_tail(6)
+        kept.append((1, [b"m7", b"other", b"m9", b"m10"]))
+        [found] = findings(kept)
+        assert (found.severity, found.place, found.first) == (DAMAGE, "snapshot 8", 8)
+        assert "not the state of a replay" in found.reason
+        assert verify(kept, None).findings == []
 
     def test_another_version_is_a_note(self, kept: Kept) -> None:
         """A snapshot that this code cannot load is noted, and the log is sound."""

@@ -1,22 +1,33 @@
 """`alphabet-replay verify`: whether a log and its snapshots are sound."""
 
 import json
+import mmap
 from pathlib import Path
 
 import attrs
 import click
 
 from alphabet.command_line import DamageError, option
-from log.errors import DamagedError
+from log.directory import DataDirectory
+from log.errors import DamagedError, LogError
+from log.lmdb_check import Structure
+from log.lmdb_store import DATA_FILE
 from recovery.commands.place import (
     data_dir_argument,
     format_options,
+    is_offline,
     machine_option,
     opened,
 )
 from recovery.commands.progress import progress
 from recovery.description import finding_line
-from recovery.verify import DAMAGE, Finding, Verification, Verifier
+from recovery.verify import (
+    DAMAGE,
+    Finding,
+    Verification,
+    Verifier,
+    structure_findings,
+)
 
 
 @click.command()
@@ -35,6 +46,7 @@ def verify(
 
     Exit code 1 and the first damaged place if the log is not sound.
     """
+    structure = _inspect_file(DataDirectory(data_dir))
     try:
         with (
             opened(
@@ -42,12 +54,16 @@ def verify(
                 application_module,
                 needs_machine=not bytes_only,
                 is_damage_accepted=True,
+                is_file_damaged=bool(structure.flaws),
             ) as place,
-            progress(place.log.tail.sequence) as show,
+            progress(place.log.tail.sequence, start=place.log.base.sequence) as show,
         ):
-            result = Verifier(place.log, place.snapshots, place.machine, show).run()
+            result = Verifier(
+                place.log, place.snapshots, place.machine, show, structure
+            ).run()
     except DamageError as error:
-        result = Verification(findings=[_finding(error)])
+        found = [*structure_findings(structure), _finding(error)]
+        result = Verification(findings=found)
     if format_ == "json":
         click.echo(verification_json(result))
     else:
@@ -63,6 +79,20 @@ def verify(
         first = finding_line(result.damage[0])
         more = f" ({count - 1} more)" if count > 1 else ""
         raise DamageError(f"{data_dir}: {first}{more}")
+
+
+def _inspect_file(directory: DataDirectory) -> Structure:
+    """Look at the file under the log, before LMDB reads it.
+
+    What keeps us from it, or is wrong with all of it, is told where it is opened.
+    """
+    try:
+        data = directory.log_path / DATA_FILE
+        pages = data.stat().st_size // mmap.PAGESIZE
+        with progress(pages, "pages", unit="pages") as show:
+            return directory.inspect_file(is_offline=is_offline(), progress=show)
+    except (LogError, OSError):
+        return Structure()
 
 
 def _finding(error: DamageError) -> Finding:
