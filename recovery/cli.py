@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 import click
 
-from alphabet.command_line import DamageError, run_command
+from alphabet.command_line import DamageError, open_standard_streams, run_command
 from alphabet.lazy_group import LazyGroup
-from alphabet.version import describe_version
+from alphabet.version import version_option
 from recovery.child import DAMAGE_SIGNALS, run_in_child
+from recovery.priority import is_beside_server
 
 PROGRAM = "alphabet-replay"
 COMMANDS = {
@@ -23,11 +24,32 @@ COMMANDS = {
     "info": "recovery.commands.info:info",
     "verify": "recovery.commands.verify:verify",
     "compact": "recovery.commands.compact:compact",
+    "backup": "recovery.commands.backup:backup",
+    "salvage": "recovery.commands.salvage:salvage",
+    "snapshots": "recovery.commands.snapshots:snapshots",
+    "rejects": "recovery.commands.rejects:rejects",
+    "events": "recovery.commands.events:events",
+    "export": "recovery.commands.export:export",
+    "import": "recovery.commands.import_:import_",
+    "plot": "recovery.commands.plot:plot",
+    "completion": "alphabet.completion_command:completion",
+}
+EXAMPLES = {
+    "alphabet-replay verify alphabet-data": "say whether log and snapshots are sound",
+    "alphabet-replay state alphabet-data": "print the totals as they are now",
+    "alphabet-replay state alphabet-data --at 5 --json": "as they were after event 5",
+}
+EXIT_CODES = {
+    0: "fine",
+    1: "damage, or something ahead of the log",
+    2: "wrong usage",
+    3: "cannot open or reach",
+    130: "stopped with Ctrl-C",
 }
 
 
-@click.group(cls=LazyGroup, places=COMMANDS)
-@click.version_option("", message=describe_version(PROGRAM), help="Print what this is.")
+@click.group(cls=LazyGroup, places=COMMANDS, examples=EXAMPLES, exit_codes=EXIT_CODES)
+@version_option(PROGRAM)
 def replay() -> None:
     """Look at a log, rebuild its state at any event, and prove that both are sound.
 
@@ -43,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_program() -> None:
     """Run the command as a program, in a child that damage may kill."""
-    code = run_in_child(main)
+    open_standard_streams()
+    code = run_in_child(main, goes_last=is_beside_server(sys.argv[1:]))
     if -code in DAMAGE_SIGNALS:
         name = signal.Signals(-code).name
         reason = f"reading the log ended the process with {name}: its file is damaged"

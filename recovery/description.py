@@ -3,11 +3,11 @@
 Knows no application. Values in, text out, but for the reads that a description needs.
 """
 
-import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
 from log.log import Log
+from recovery.moment import format_instant
 from recovery.snapshot_directory import SnapshotDirectory
 from recovery.verify import Finding
 
@@ -33,8 +33,8 @@ def describe_log(
         "base": log.base.sequence,
         "last_sequence": log.tail.sequence,
         "events": events,
-        "first_time": None if first is None else format_time(first.time_ns),
-        "last_time": format_time(log.tail.time_ns) if log.tail.time_ns else None,
+        "first_time": None if first is None else format_instant(first.time_ns),
+        "last_time": format_instant(log.tail.time_ns) if log.tail.time_ns else None,
         "bytes": data_bytes,
         "bytes_per_event": round(data_bytes / events, 2) if events else None,
         "snapshots": snapshots.sequences(),
@@ -65,12 +65,6 @@ def field_lines(name: str, value: object) -> Iterator[str]:
     if isinstance(value, list):
         value = ", ".join(map(str, value))
     yield f"{name}: {'none' if value in (None, '', {}) else value}"
-
-
-def format_time(time_ns: int) -> str:
-    """Write a time, in ns since 1970, as ISO 8601 in UTC."""
-    moment = dt.datetime.fromtimestamp(time_ns / 1e9, tz=dt.UTC)
-    return moment.isoformat(timespec="microseconds")
 
 
 def finding_line(finding: Finding) -> str:

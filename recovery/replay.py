@@ -120,12 +120,12 @@ class Replayer:
         if after >= until:
             return
         for block in self.log.read(after):
-            if block.first_sequence > until:
-                return
             self.check_gap(block)
             replay_block(machine, block, after, until)
             if progress is not None:
                 progress(min(block.last_sequence, until))
+            if block.last_sequence >= until:
+                return  # What comes behind is not looked at: it may be damaged.
 
     def check_gap(self, block: Block) -> None:
         """Raise GapError for a gap that nobody has agreed to."""

@@ -103,6 +103,15 @@ class TestEquality:
         kept.append((1, [b"p4"]))
         assert kept.recover().sequence == 4
 
+    @pytest.mark.parametrize("at", [4, 5])
+    def test_what_is_behind_is_not_read(self, kept: Kept, at: int) -> None:
+        """Damage in the next block harms nobody who replays up to the one before it."""
+        store = kept.log.store
+        store.commit([Change(BLOCKS, key(6), b"no block")], 9)
+        assert kept.recover(at).sequence == at
+        with pytest.raises(DamagedError, match="at sequence 6"):
+            kept.recover(6)
+
     def test_progress_is_told(self, kept: Kept) -> None:
         """Whoever waits is told each block's end, and never more than was asked for."""
         told: list[int] = []

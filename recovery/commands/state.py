@@ -1,115 +1,131 @@
-"""`alphabet-replay state`: the totals, now or at any moment of the past."""
+"""`alphabet-replay state`: the totals at any moment of the past, or from now on."""
 
-import csv
-import json
-import sys
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
-from alphabet.application import AllVotes
-from alphabet.command_line import option
-from alphabet.machine import Machine
-from alphabet.printing import format_letter
-from log.log import Log
+from alphabet.command_line import DamageError, option
+from log.errors import DamagedError
+from recovery.commands.endless import interval_option
+from recovery.commands.moment_type import MomentType
 from recovery.commands.place import (
+    Place,
     data_dir_argument,
     format_options,
     machine_option,
     opened,
 )
 from recovery.commands.progress import progress
-from recovery.replay import Recovered
+from recovery.commands.totals import format_totals, tell_notices, tell_replay
+from recovery.commands.watch import watch_totals
+from recovery.moment import (
+    Moment,
+    MomentError,
+    find_end_damage,
+    find_sequence,
+    find_time,
+    format_instant,
+)
 
 
 @click.command()
 @data_dir_argument
 @option(
     "--at",
-    type=click.IntRange(min=0),
-    metavar="SEQ",
-    help="The state after this event, inclusive; 0 is before the first.",
+    type=MomentType(),
+    metavar="SEQ|TIME",
+    help="The state after this event, inclusive (0 is before the first), or at this "
+    "time: ISO 8601, UTC unless it says otherwise.",
 )
+@option("--watch", is_flag=True, help="Go on, and print the totals as they change.")
+@interval_option("--watch")
 @option("--accept-gaps", is_flag=True, help="Pass over events that are lost.")
 @machine_option
 @format_options("table", "json", "csv")
 def state(
     *,
     data_dir: Path,
-    at: int | None,
+    at: Moment | None,
+    watch: bool,
+    interval_seconds: float,
     accept_gaps: bool,
     application_module: str | None,
     format_: str,
 ) -> None:
-    """Print the totals, now or after any event of the past."""
-    with opened(data_dir, application_module, are_gaps_accepted=accept_gaps) as place:
-        _check_range(place.log, at)
-        machine = place.require_machine()
-        started = time.perf_counter()
-        until = place.log.tail.sequence if at is None else at
-        with progress(until) as show:
-            recovered = place.replayer.recover(machine, until, show)
-        seconds = time.perf_counter() - started
-        for notice in recovered.notices:
-            click.echo(
-                f"snapshot {notice.sequence} not used: {notice.reason}", err=True
+    """Print the totals, now or at any moment of the past.
+
+    A log that is damaged has the totals of every moment before that. With --watch they
+    are printed anew after each change, also while the server is away, until Ctrl-C.
+    """
+    if watch and at is not None:
+        raise click.UsageError("--watch follows the log's end: it takes no --at")
+    with _ways_past_damage(data_dir):
+        if watch:
+            watch_totals(
+                data_dir,
+                application_module,
+                are_gaps_accepted=accept_gaps,
+                interval_seconds=interval_seconds,
+                format_=format_,
             )
-        for sequence in recovered.ahead:
-            click.echo(
-                f"snapshot {sequence} not used: the log went on otherwise", err=True
-            )
-        _print_state(machine, recovered, seconds, format_)
+            return
+        with opened(
+            data_dir,
+            application_module,
+            are_gaps_accepted=accept_gaps,
+            is_damage_accepted=True,
+        ) as place:
+            _print_state(place, at, format_)
 
 
-def _check_range(log: Log, at: int | None) -> None:
-    if at is not None and not log.base.sequence <= at <= log.tail.sequence:
-        raise click.UsageError(
-            f"--at {at} is not in the log, which goes from {log.base.sequence} to "
-            f"{log.tail.sequence}"
+@contextlib.contextmanager
+def _ways_past_damage(data_dir: Path) -> Iterator[None]:
+    """Let the line that tells of a damaged place name the ways past it."""
+    try:
+        yield
+    except DamageError as error:
+        cause = error.__cause__
+        if not isinstance(cause, DamagedError) or cause.sequence is None:
+            raise
+        raise DamageError(
+            f"{cause.path} is damaged at sequence {cause.sequence}: {cause.reason}; "
+            f"--at {cause.sequence - 1} gives the totals before it, 'alphabet-replay "
+            f"salvage {data_dir} TO' saves what is intact"
+        ) from cause
+
+
+def _print_state(place: Place, at: Moment | None, format_: str) -> None:
+    log = place.log
+    damage = find_end_damage(log)
+    if damage is not None and at is None:
+        raise damage
+    try:
+        until = log.tail.sequence if at is None else find_sequence(log, at)
+    except MomentError as error:
+        raise click.UsageError(f"--at {error}") from error
+    if damage is not None:
+        click.echo(
+            f"{damage.path} is damaged at sequence {damage.sequence}: {damage.reason}; "
+            "this is a moment before it",
+            err=True,
         )
-
-
-def _totals(machine: Machine) -> dict[str, int] | None:
-    """Give the totals by letter (Latin-1), or None for another application."""
-    states = [machine.state(name) for name in machine.state_names]
-    if len(states) != 1 or not isinstance(states[0], AllVotes):
-        return None
-    votes = sorted(states[0].votes_by_letter.values(), key=lambda vote: vote.letter)
-    return {vote.letter.decode("latin-1"): vote.votes for vote in votes}
-
-
-def _print_state(
-    machine: Machine, recovered: Recovered, seconds: float, format_: str
-) -> None:
-    totals = _totals(machine)
-    if format_ == "json":
-        found: dict[str, Any] = {"sequence": recovered.sequence}
-        if totals is None:
-            found["states"] = {n: repr(machine.state(n)) for n in machine.state_names}
-        else:
-            found["totals"] = totals
-        click.echo(json.dumps(found))
-        return
-    rows = (
-        [(name, repr(machine.state(name))) for name in machine.state_names]
-        if totals is None
-        else [
-            (format_letter(letter.encode("latin-1")), str(total))
-            for letter, total in totals.items()
-        ]
-    )
-    if format_ == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerows([("letter", "votes"), *rows])
-        return
-    for name, value in rows:
-        click.echo(f"{name} => {value}")
-    began = "snapshot" if recovered.is_snapshot else "log's base"
-    rate = recovered.replayed / seconds if seconds else 0.0
-    click.echo(
-        f"after sequence {recovered.sequence}: began at the {began} {recovered.start}, "
-        f"replayed {recovered.replayed} events in {seconds:.3f} s ({rate:,.0f}/s)",
-        err=True,
-    )
+    machine = place.require_machine()
+    started = time.perf_counter()
+    with progress(until) as show:
+        recovered = place.replayer.recover(machine, until, show)
+    seconds = time.perf_counter() - started
+    time_ns = find_time(log, until)
+    tell_notices(recovered)
+    facts = {
+        "sequence": until,
+        "time": None if time_ns is None else format_instant(time_ns),
+        "snapshot": recovered.start if recovered.is_snapshot else None,
+        "replayed": recovered.replayed,
+        "seconds": round(seconds, 6),
+    }
+    click.echo(format_totals(machine, format_, facts), nl=False)
+    if format_ == "table":
+        tell_replay(recovered, time_ns, seconds)
