@@ -6,7 +6,7 @@ chain begins anew; their events, sequences, times and points stay what they were
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import attrs
@@ -15,16 +15,19 @@ from log.block import Block, Point, Tail
 from log.directory import DataDirectory
 from log.log import Log, Transaction
 from log.row import Cursor
+from recovery.archive import Archive
+from recovery.copying import Progress, in_lots, read_back, unseen
 from recovery.errors import AheadError, SnapshotError, StateError
 from recovery.replay import Replayer, StateMachine, agrees, has_witness, load_states
 from recovery.snapshot import Snapshot
 
-COMMIT_BYTES = 1 << 24
-"""How many bytes of blocks go into one commit, but for a larger block."""
-
 
 class CompactError(ValueError):
     """A compaction that cannot be; says why and what can."""
+
+
+class NoBaseError(CompactError):
+    """There is no snapshot to begin at yet, and nothing is wrong with that."""
 
 
 @attrs.frozen
@@ -32,7 +35,8 @@ class Compacted:
     """What the new log is.
 
     `moved_sinks` were behind the base. With `is_fork` the old log went on otherwise
-    than the snapshot: none of its events are in the new one.
+    than the snapshot: none of its events are in the new one. `archived` events are in
+    the archive.
     """
 
     log_id: str
@@ -40,39 +44,78 @@ class Compacted:
     last_sequence: int
     moved_sinks: tuple[str, ...]
     is_fork: bool
+    archived: int = 0
 
 
-def choose_base(replayer: Replayer, machine: StateMachine) -> Snapshot:
+def choose_base(
+    replayer: Replayer, machine: StateMachine, progress: Progress = unseen
+) -> Snapshot:
     """Give the newest snapshot that is good and at or below every cursor.
 
-    Raises CompactError if there is none, with what is wrong with the newest.
+    Raises NoBaseError if there is none, CompactError if the newest is no good,
+    GapError for lost events below it that nobody has agreed to.
     """
     log = replayer.log
-    cursors = log.cursors().values()
-    bound = min([cursor.sequence for cursor in cursors] + [log.tail.sequence])
+    behind = [(cursor.sequence, name) for name, cursor in log.cursors().items()]
+    end = (log.tail.sequence, None)
+    bound, slowest = min([end, *behind], key=lambda place: place[0])
     faults = []
     for sequence, found in replayer.snapshots.newest(bound):
         if sequence <= log.base.sequence:
             break
         try:
             snapshot = replayer.load_snapshot(machine, found)
-            check_against_replay(replayer, machine, snapshot)
+            check_against_replay(replayer, machine, snapshot, progress)
         except (AheadError, CompactError, SnapshotError, StateError) as error:
-            faults.append(f" (snapshot {sequence}: {error})")
+            faults.append(f"snapshot {sequence}: {error}")
         else:
             return snapshot
-    newest_fault = faults[0] if faults else ""
-    raise CompactError(
-        f"there is no good snapshot at or below sequence {bound}{newest_fault}"
+    sink = None if bound == log.tail.sequence else slowest
+    if faults:
+        raise CompactError(
+            f"there is no good snapshot at or below sequence {bound} ({faults[0]}); "
+            f"{_remedy(log, sink)}"
+        )
+    base = log.base.sequence
+    if log.tail.sequence == base:
+        raise NoBaseError(f"there are no events to leave out after sequence {base}")
+    reason = f"there is no snapshot from sequence {base + 1} to {bound} to begin at"
+    if bound == base:
+        reason = f"no sink may lose events, and one is where the log begins, at {base}"
+    raise NoBaseError(f"{reason}; {_remedy(log, sink)}")
+
+
+def _remedy(log: Log, sink: str | None) -> str:
+    """Say what helps: a sink that holds the base back moves on; a snapshot is taken."""
+    data_dir = log.store.path.parent
+    renew = (
+        "a server that is stopped after a checkpoint takes a snapshot: start one with "
+        f"'alphabet run --data-dir {data_dir}', stop it with Ctrl-C, and try again"
+    )
+    if sink is None:
+        return renew
+    return (
+        f"sink {sink} is there: let it catch up, or drop it with 'alphabet run "
+        f"--data-dir {data_dir} --forget-sink {sink}', and then {renew}"
     )
 
 
 def check_against_replay(
-    replayer: Replayer, machine: StateMachine, snapshot: Snapshot
+    replayer: Replayer,
+    machine: StateMachine,
+    snapshot: Snapshot,
+    progress: Progress = unseen,
 ) -> None:
-    """Raise CompactError unless the snapshot is the state that a replay gives."""
+    """Raise CompactError unless the snapshot is the state that a replay gives.
+
+    Behind lost events there is no such state: where these are accepted, the snapshot
+    is believed, as a server believes it. Raises GapError where they are not.
+    """
+    if replayer.are_gaps_accepted and lost_until(replayer.log, snapshot.sequence):
+        return
     replayer.begin_at_base(machine)
-    replayer.replay(machine, replayer.log.base.sequence, snapshot.sequence)
+    base = replayer.log.base.sequence
+    replayer.replay(machine, base, snapshot.sequence, progress)
     if not agrees(machine, snapshot):
         raise CompactError(
             f"snapshot {snapshot.sequence} is not the state of a replay: damaged, or "
@@ -80,7 +123,21 @@ def check_against_replay(
         )
 
 
-def read_snapshot(file: Path, replayer: Replayer, machine: StateMachine) -> Snapshot:
+def lost_until(log: Log, sequence: int) -> list[tuple[int, int]]:
+    """Give the gaps that begin at or below a sequence: (first, last), inclusive."""
+    return [
+        (first, first + count - 1)
+        for first, count in log.meta.gaps
+        if first <= sequence
+    ]
+
+
+def read_snapshot(
+    file: Path,
+    replayer: Replayer,
+    machine: StateMachine,
+    progress: Progress = unseen,
+) -> Snapshot:
     """Read the snapshot that the operator named; raises CompactError.
 
     It is held against a replay as far as the log has its events.
@@ -98,7 +155,7 @@ def read_snapshot(file: Path, replayer: Replayer, machine: StateMachine) -> Snap
     except (SnapshotError, StateError) as error:
         raise CompactError(f"{file} cannot be used: {error}") from error
     if has_witness(log, snapshot):
-        check_against_replay(replayer, machine, snapshot)
+        check_against_replay(replayer, machine, snapshot, progress)
     return snapshot
 
 
@@ -106,13 +163,15 @@ def compact(
     log: Log,
     snapshot: Snapshot,
     target: DataDirectory,
-    progress: Callable[[int], None] = lambda _sequence: None,
+    progress: Progress = unseen,
+    archive: Archive | None = None,
 ) -> Compacted:
-    """Write the new log into an empty directory; whole and flushed on return.
+    """Write the new log into an empty directory; whole, read back, flushed on return.
 
     A sink behind the base, which only a snapshot chosen by the operator allows,
     goes on from the base. Events of a log that went on otherwise than the snapshot
-    stay behind.
+    stay behind. Events that are not in the new log go to the archive, if there is one,
+    which is there before the new log is.
     """
     base = snapshot.sequence
     cursors = log.cursors()
@@ -127,13 +186,14 @@ def compact(
         parent_id=log.meta.log_id,
         base_sequence=base,
         base_checksum=snapshot.block_checksum,
-        gaps=[gap for gap in log.meta.gaps if is_witnessed and sum(gap) > base + 1],
+        gaps=_gaps_after(log, base) if is_witnessed else (),
     )
     base_state = attrs.evolve(snapshot, log_id=meta.log_id, block_sequence=base)
     behind = {name for name, cursor in cursors.items() if cursor.sequence < base}
+    archived = 0
     with target.new_log(meta, base_state.encode()) as new:
         if is_witnessed and base < log.tail.sequence:
-            for blocks in _lots(_sealed_anew(new.tail, _noted(log, base, points))):
+            for blocks in in_lots(_sealed_anew(new.tail, _noted(log, base, points))):
                 new.commit(Transaction(blocks))
                 progress(new.tail.sequence)
         new.commit(
@@ -146,9 +206,32 @@ def compact(
                 rejects=tuple(reject for _, reject in log.rejects()),
             )
         )
-        return Compacted(
-            meta.log_id, base, new.tail.sequence, tuple(sorted(behind)), is_fork
-        )
+        read_back(new, base, new.tail)
+        if archive is not None:
+            dropped = base if is_witnessed else log.tail.sequence
+            archived = archive.write(_events_until(log, dropped))
+    last = new.tail.sequence
+    moved = tuple(sorted(behind))
+    return Compacted(meta.log_id, base, last, moved, is_fork, archived)
+
+
+def _gaps_after(log: Log, base: int) -> tuple[tuple[int, int], ...]:
+    """Give (first sequence, count) of what a log's gaps have behind a base."""
+    ends = [(first, first + count) for first, count in log.meta.gaps]
+    return tuple(
+        (max(first, base + 1), end - max(first, base + 1))
+        for first, end in ends
+        if end > base + 1
+    )
+
+
+def _events_until(log: Log, until: int) -> Iterator[Block]:
+    """Give a log's blocks up to an event, the last one cut behind it."""
+    for block in log.read(log.base.sequence):
+        if block.first_sequence > until:
+            return
+        count = until + 1 - block.first_sequence
+        yield attrs.evolve(block, records=block.records.cut(0, count))
 
 
 def _noted(
@@ -182,17 +265,3 @@ def _sealed_anew(after: Tail, blocks: Iterable[Block]) -> Iterator[Block]:
         )
         after = sealed.tail
         yield sealed
-
-
-def _lots(blocks: Iterable[Block]) -> Iterator[tuple[Block, ...]]:
-    """Gather blocks for one commit each: a commit costs a flush."""
-    lot: list[Block] = []
-    lot_bytes = 0
-    for block in blocks:
-        lot.append(block)
-        lot_bytes += len(block.encoded)
-        if lot_bytes >= COMMIT_BYTES:
-            yield tuple(lot)
-            lot, lot_bytes = [], 0
-    if lot:
-        yield tuple(lot)

@@ -1,6 +1,6 @@
 """A new log that begins at a snapshot: the same state, outputs, cursors and points."""
 
-import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -14,19 +14,24 @@ from hypothesis import strategies as st
 from log import failpoint
 from log.block import Block, Point, Records
 from log.directory import DataDirectory
-from log.errors import DirectoryError
+from log.errors import DamagedError, DirectoryError
 from log.log import Log, Transaction
 from log.memory_store import MemoryStore
 from log.row import Cursor
 from log.store import BLOCKS, Change
-from recovery import compact as compact_module
+from recovery import copying
+from recovery.archive import Archive
 from recovery.compact import (
     Compacted,
     CompactError,
+    NoBaseError,
     choose_base,
     compact,
+    lost_until,
     read_snapshot,
 )
+from recovery.errors import GapError
+from recovery.new_place import new_place
 from recovery.replay import Replayer
 from recovery.snapshot import Snapshot, State
 from recovery.snapshot_directory import SnapshotDirectory
@@ -80,9 +85,8 @@ def compacted(
     kept: Kept, snapshot: Snapshot, path: Path
 ) -> Iterator[tuple[Compacted, Log]]:
     """Compact a log to a new directory; give what was said, and the new log."""
-    target = DataDirectory.claim(path)
-    result = compact(kept.log, snapshot, target)
-    target.release()
+    with new_place(path, kept.log.store.path) as target:
+        result = compact(kept.log, snapshot, target)
     with closing(target.open_log(is_read_only=True)) as log:
         yield result, log
 
@@ -208,7 +212,7 @@ class TestSameState:
         moments: list[str] = []
         monkeypatch.setattr(failpoint, "handler", moments.append)
         for index, lot_bytes in enumerate([1, 130, 1 << 20]):
-            monkeypatch.setattr(compact_module, "COMMIT_BYTES", lot_bytes)
+            monkeypatch.setattr(copying, "COMMIT_BYTES", lot_bytes)
             target = DataDirectory.claim(tmp_path / f"new{index}")
             compact(kept.log, kept.make_snapshot(1), target, told.append)
             target.release()
@@ -282,6 +286,7 @@ class TestChoice:
         assert "no good snapshot at or below sequence 6 (snapshot 6: " in str(
             caught.value
         )
+        assert not isinstance(caught.value, NoBaseError)
         kept.write_snapshot(4)
         assert choose_base(kept.replayer(), toy.machine()).sequence == 4
 
@@ -294,17 +299,102 @@ class TestChoice:
         assert file.exists()
 
     def test_there_is_none(self, kept: Kept) -> None:
-        """Without a snapshot there is nothing to begin at."""
-        with pytest.raises(CompactError, match="no good snapshot at or below"):
+        """Without a snapshot there is nothing to begin at, and what makes one is said.
+
+        That is no damage. Where a sink holds it back, that is said too.
+        """
+        kept.write_snapshot(8)
+        with pytest.raises(NoBaseError, match="from sequence 1 to 6 to ") as caught:
+            choose_base(kept.replayer(), toy.machine())
+        assert "; sink slow is there: let it catch up, or drop it" in str(caught.value)
+        assert "--forget-sink slow', and then a server that is" in str(caught.value)
+        kept.snapshots.file(8).unlink()
+        kept.log.commit(Transaction(forgotten=("slow", "fast")))
+        with pytest.raises(NoBaseError, match="1 to 9 to begin at; a server that is"):
             choose_base(kept.replayer(), toy.machine())
 
     def test_the_base_itself_is_none(self, tmp_path: Path) -> None:
         """A snapshot at the log's own base would make nothing shorter."""
         kept = Kept.create(MemoryStore(), tmp_path, (0, b"m1"), (0, b"m2"))
-        kept.append((0, [b"m3"]))
         kept.write_snapshot(2)
-        with pytest.raises(CompactError, match="no good snapshot"):
+        with pytest.raises(
+            NoBaseError, match="no events to leave out after sequence 2"
+        ):
             choose_base(kept.replayer(), toy.machine())
+        kept.append((0, [b"m3"]))
+        with pytest.raises(NoBaseError, match="no snapshot from sequence 3 to 3 to"):
+            choose_base(kept.replayer(), toy.machine())
+        kept.log.commit(Transaction(cursors={"new": Cursor(2, 0)}))
+        with pytest.raises(
+            NoBaseError, match="is where the log begins, at 2; sink new"
+        ):
+            choose_base(kept.replayer(), toy.machine())
+
+    def test_it_is_told_how_far_the_check_is(self, kept: Kept) -> None:
+        """Holding a snapshot against a replay is long work, and shows how far it is."""
+        kept.write_snapshot(6)
+        told: list[int] = []
+        choose_base(kept.replayer(), toy.machine(), told.append)
+        assert told == [2, 5, 6]
+
+
+class TestGaps:
+    """A log that salvage could not save whole: events 6 to 9 of 12 are lost."""
+
+    @pytest.fixture
+    def gapped(self, tmp_path: Path) -> Kept:
+        """Return it, without a snapshot; its fold knows the lost events too."""
+        kept = Kept.create(MemoryStore(), tmp_path / "snapshots")
+        kept.append((0, [b"m1", b"m2", b"m3"]), (1, [b"m4", b"m5"]))
+        gap = Block.seal(kept.log.tail, Records.gap(4), time_ns=90)
+        rest = Block.seal(gap.tail, Records.pack([b"m10", b"m11"]), time_ns=99)
+        last = Block.seal(rest.tail, Records.pack([b"m12"]), time_ns=99)
+        meta = attrs.evolve(kept.log.meta, gaps=[(6, 4)])
+        kept.log.commit(Transaction((gap, rest, last), meta=meta))
+        for number in range(6, 13):
+            kept.folded.add((0, b"m%d" % number))
+        return kept
+
+    def test_below_the_base_it_disappears(self, gapped: Kept, tmp_path: Path) -> None:
+        """With consent the new log begins behind the gap, with all that was counted."""
+        gapped.write_snapshot(11)
+        with pytest.raises(GapError, match="events 6 to 9 are lost"):
+            choose_base(gapped.replayer(), toy.machine())
+        replayer = gapped.replayer(are_gaps_accepted=True)
+        snapshot = choose_base(replayer, toy.machine())
+        assert snapshot.sequence == 11
+        assert lost_until(gapped.log, 11) == [(6, 9)]
+        with compacted(gapped, snapshot, tmp_path / "new") as (_, log):
+            assert log.meta.gaps == ()
+            new = Kept(log, SnapshotDirectory(tmp_path / "none"), gapped.folded)
+            assert new.recover().sequence == 12
+            assert Verifier(log, new.snapshots, toy.machine()).run().findings == []
+
+    def test_above_the_base_it_stays(self, gapped: Kept, tmp_path: Path) -> None:
+        """No consent is needed for a gap that the new log has as well."""
+        gapped.write_snapshot(4)
+        snapshot = choose_base(gapped.replayer(), toy.machine())
+        assert lost_until(gapped.log, 4) == []
+        with compacted(gapped, snapshot, tmp_path / "new") as (_, log):
+            assert log.meta.gaps == ((6, 4),)
+            [gap] = [block for block in log.read(4) if block.records.is_gap]
+            assert (gap.first_sequence, gap.last_sequence) == (6, 9)
+
+    def test_around_the_base_it_is_cut(self, gapped: Kept, tmp_path: Path) -> None:
+        """What is listed of a gap is what the new log has of it."""
+        snapshot = gapped.make_snapshot(7)
+        with compacted(gapped, snapshot, tmp_path / "new") as (_, log):
+            assert log.meta.gaps == ((8, 2),)
+            first = next(log.read(7))
+            assert (first.first_sequence, first.last_sequence) == (8, 9)
+            assert first.records.is_gap
+
+    def test_a_snapshot_before_it_is_held_against_a_replay(self, gapped: Kept) -> None:
+        """Consent to a gap is none to a snapshot that is wrong before it."""
+        states = gapped.make_snapshot(5).states
+        gapped.write_snapshot(4, lambda it: attrs.evolve(it, states=states))
+        with pytest.raises(CompactError, match="not the state of a replay"):
+            choose_base(gapped.replayer(are_gaps_accepted=True), toy.machine())
 
 
 class TestFromSnapshot:
@@ -383,58 +473,212 @@ class TestFromSnapshot:
             read_snapshot(file, kept.replayer(), toy.machine())
 
 
+def framed(block: Block) -> bytes:
+    """Give a block's events as frames, with the toy's header of one byte."""
+    return b"".join(bytes([len(record)]) + record for record in block.records)
+
+
+class TestArchive:
+    """The events that the new log does without, as a file."""
+
+    @pytest.mark.parametrize("base", range(1, 10))
+    def test_it_has_what_the_new_log_has_not(
+        self, kept: Kept, tmp_path: Path, base: int
+    ) -> None:
+        """Every event up to the base is in it, in order, as a frame; no other is."""
+        file = tmp_path / "archive"
+        with new_place(tmp_path / "new", tmp_path / "old") as target:
+            snapshot = kept.make_snapshot(base)
+            archive = Archive(file, framed)
+            result = compact(kept.log, snapshot, target, archive=archive)
+        records = [record for *_, record in events(kept.log)[:base]]
+        expected = b"".join(bytes([len(record)]) + record for record in records)
+        assert file.read_bytes() == expected
+        assert result.archived == base
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    def test_of_a_log_that_goes_no_further(self, kept: Kept, tmp_path: Path) -> None:
+        """Where no event goes along, all events are in it."""
+        snapshot = kept.make_snapshot(9)
+        kept.lose_tail(6)
+        with new_place(tmp_path / "new", tmp_path / "old") as target:
+            archive = Archive(tmp_path / "archive", framed)
+            assert compact(kept.log, snapshot, target, archive=archive).archived == 6
+
+    def test_of_a_log_that_went_on_otherwise(self, kept: Kept, tmp_path: Path) -> None:
+        """Where the events are not those of the snapshot, all of them are in it."""
+        snapshot = kept.make_snapshot(8)
+        kept.lose_tail(5)
+        kept.append((0, [b"x6"]), (0, [b"x7", b"x8", b"x9"]))
+        with new_place(tmp_path / "new", tmp_path / "old") as target:
+            archive = Archive(tmp_path / "archive", framed)
+            assert compact(kept.log, snapshot, target, archive=archive).archived == 9
+
+    def test_lost_events_have_no_frames(self, kept: Kept, tmp_path: Path) -> None:
+        """A gap's events are not in it, and not counted."""
+        gap = Block.seal(kept.log.tail, Records.gap(4), time_ns=100)
+        kept.log.commit(Transaction((gap,)))
+        archive = Archive(tmp_path / "archive", framed)
+        assert archive.write(kept.log.read(6)) == 3
+
+    def test_it_overwrites_nothing(self, kept: Kept, tmp_path: Path) -> None:
+        """A file that comes to have the name meanwhile stays, and there is no log."""
+        file = tmp_path / "archive"
+
+        def frame(block: Block) -> bytes:
+            file.write_text("mine")
+            return framed(block)
+
+        with (
+            pytest.raises(DirectoryError, match="it is there already"),
+            new_place(tmp_path / "new", tmp_path / "old") as target,
+        ):
+            compact(
+                kept.log,
+                kept.make_snapshot(4),
+                target,
+                archive=Archive(file, frame),
+            )
+        assert file.read_text() == "mine"
+        assert [path.name for path in tmp_path.iterdir()] == ["archive"]
+
+    @pytest.mark.parametrize("name", ["archive.before_rename", "archive.after_rename"])
+    def test_it_is_there_before_the_log(
+        self, kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        """At the moment when it gets its name it is whole, and no log is there."""
+        file = tmp_path / "archive"
+        found: list[tuple[bool, bool]] = []
+
+        def reach(reached: str) -> None:
+            if reached == name:
+                found.append((file.exists(), (tmp_path / "new" / "log").exists()))
+
+        monkeypatch.setattr(failpoint, "handler", reach)
+        with new_place(tmp_path / "new", tmp_path / "old") as target:
+            archive = Archive(file, framed)
+            compact(kept.log, kept.make_snapshot(4), target, archive=archive)
+        assert found == [(name == "archive.after_rename", False)]
+
+
 class TestCreation:
     """The new place."""
 
     @pytest.mark.parametrize("name", CREATE_FAILPOINTS + DONE_FAILPOINTS)
+    @pytest.mark.parametrize("is_there", [False, True])
     def test_nothing_half_made_is_left(
-        self, kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+        self,
+        kept: Kept,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        name: str,
+        *,
+        is_there: bool,
     ) -> None:
-        """A crash while it is made leaves no log, or all of it; then a try succeeds."""
+        """A failure at any point leaves the place as it was; then a try succeeds."""
+        place = tmp_path / "new"
+        if is_there:
+            place.mkdir()
 
         def reach(reached: str) -> None:
             if reached == name:
                 raise CrashError(name)
 
         monkeypatch.setattr(failpoint, "handler", reach)
-        target = DataDirectory.claim(tmp_path / "new")
-        with pytest.raises(CrashError):
+        with pytest.raises(CrashError), new_place(place, tmp_path / "old") as target:
             compact(kept.log, kept.make_snapshot(4), target)
-        target.release()
         monkeypatch.setattr(failpoint, "handler", None)
-        assert target.has_log() == (name in DONE_FAILPOINTS)
-        if target.has_log():
-            with closing(target.open_log(is_read_only=True)) as log:
-                assert events(log) == events(kept.log)[4:]
-            return
-        with compacted(kept, kept.make_snapshot(4), tmp_path / "new") as (_, log):
+        assert place.exists() == is_there
+        assert not is_there or list(place.iterdir()) == []
+        with compacted(kept, kept.make_snapshot(4), place) as (_, log):
             assert events(log) == events(kept.log)[4:]
-            assert not (tmp_path / "new" / "log.new").exists()
+            assert {each.name for each in place.iterdir()} == {"log", "server.lock"}
 
     def test_damage_leaves_nothing(self, kept: Kept, tmp_path: Path) -> None:
         """A block that is damaged ends it, and there is no new log."""
         value = kept.log.store.get(BLOCKS, key(6))
         assert value is not None
         kept.log.store.commit([Change(BLOCKS, key(6), flip_middle(value))], 0)
-        target = DataDirectory.claim(tmp_path / "new")
-        with pytest.raises(Exception, match="damaged at sequence 6"):
-            compact(kept.log, kept.make_snapshot(4), target)
-        assert not target.has_log()
-        target.release()
+        with (
+            pytest.raises(DamagedError, match="damaged at sequence 6"),
+            compacted(kept, kept.make_snapshot(4), tmp_path / "new"),
+        ):
+            pass
+        assert list(tmp_path.iterdir()) == []
+
+    def test_what_was_written_is_read_back(
+        self, kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A block that the disk has otherwise than it was written is noticed."""
+        file = tmp_path / "new" / "log.new" / "data.mdb"
+        commits = 0
+
+        def reach(name: str) -> None:
+            nonlocal commits
+            commits += name == "commit.after_flush"
+            if name == "commit.after_flush" and commits == 3:
+                change(file, lambda data: data.replace(b"m9", b"m0"))
+
+        monkeypatch.setattr(failpoint, "handler", reach)
+        with (
+            pytest.raises(DamagedError, match="its checksum does not match"),
+            compacted(kept, kept.make_snapshot(4), tmp_path / "new"),
+        ):
+            pass
+        assert list(tmp_path.iterdir()) == []
 
     def test_a_log_is_never_rewritten(self, kept: Kept, tmp_path: Path) -> None:
-        """A place that has a log already is refused, and what is there stays."""
-        with compacted(kept, kept.make_snapshot(4), tmp_path / "new") as (_, log):
+        """A place that has a log already is refused, and all that is there stays."""
+        place = tmp_path / "new"
+        with compacted(kept, kept.make_snapshot(4), place) as (_, log):
             before = events(log)
-        data = (tmp_path / "new" / "log" / "data.mdb").read_bytes()
-        target = DataDirectory.claim(tmp_path / "new")
-        with pytest.raises(DirectoryError, match="already holds a log"):
-            compact(kept.log, kept.make_snapshot(8), target)
-        target.release()
-        assert (tmp_path / "new" / "log" / "data.mdb").read_bytes() == data
-        with closing(target.open_log(is_read_only=True)) as log:
+        (place / "server.lock").write_text("1\n")
+        data = {file: file.read_bytes() for file in place.rglob("*.*")}
+        with (
+            pytest.raises(DirectoryError, match="already holds a log"),
+            compacted(kept, kept.make_snapshot(8), place),
+        ):
+            pass
+        assert {file: file.read_bytes() for file in place.rglob("*.*")} == data
+        with closing(DataDirectory(place).open_log(is_read_only=True)) as log:
             assert events(log) == before
-        shutil.rmtree(tmp_path / "new")
+
+    def test_another_that_came_meanwhile_stays(
+        self, kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A log that another made between the look and the lock is not removed."""
+        claim = DataDirectory.claim
+
+        def claim_late(path: Path) -> DataDirectory:
+            other = claim(path)
+            with other.new_log(kept.log.meta):
+                pass
+            other.release()
+            return claim(path)
+
+        monkeypatch.setattr(DataDirectory, "claim", claim_late)
+        with (
+            pytest.raises(DirectoryError, match="already holds a log"),
+            compacted(kept, kept.make_snapshot(4), tmp_path / "new"),
+        ):
+            pass
+        assert DataDirectory(tmp_path / "new").has_log()
+
+    def test_snapshots_of_a_log_that_is_gone_stay(
+        self, kept: Kept, tmp_path: Path
+    ) -> None:
+        """A place that has lost its log is refused, and keeps the snapshots."""
+        file = SnapshotDirectory(tmp_path / "new" / "snapshots").file(4)
+        file.parent.mkdir(parents=True)
+        file.write_text("a witness")
+        with (
+            pytest.raises(DirectoryError, match="it holds snapshots of a log that is"),
+            compacted(kept, kept.make_snapshot(4), tmp_path / "new"),
+        ):
+            pass
+        assert [each.name for each in tmp_path.rglob("*") if each.is_file()] == [
+            file.name
+        ]
 
 
 @pytest.mark.parametrize("pause", range(1, 5))
