@@ -8,7 +8,7 @@ READY := .venv/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test format lint types cover soak bench bench-quick bench-peers check clean
+.PHONY: help setup run demo test format lint types cover soak bench bench-quick bench-peers man check clean
 
 help: ## List the targets
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench-quick: $(READY) ## Measure everything in five minutes, or PART alone, and 
 
 bench-peers: $(READY) ## Add the libraries of benchmarks' peers to .venv
 	@$(PIP_INSTALL) --no-build-isolation --editable '.[bench,dev]'
+
+man: $(READY) ## Write the manual pages in docs/man from the commands themselves
+	$(BIN)/python -m alphabet.man_page docs/man
 
 check: lint types ## Check style, form and types, of the tests too
 

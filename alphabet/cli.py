@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from alphabet.lazy_group import LazyGroup
+from alphabet.version import version_option
 
 COMMANDS = {
     "run": "alphabet.run_command:run",
@@ -16,28 +17,25 @@ COMMANDS = {
     "receive": "alphabet.receive_command:receive",
     "demo": "alphabet.demo_command:demo",
     "bench": "alphabet.bench_command:bench",
+    "completion": "alphabet.completion_command:completion",
+}
+EXAMPLES = {
+    "alphabet demo": "count votes through a crash, and show that none is lost",
+    "alphabet run --out -": "count, and print each new total",
+    "alphabet send votes.txt --format lines": "send votes, and wait for the receipt",
+}
+EXIT_CODES = {
+    0: "fine; for send, all votes are durable",
+    1: "damage, or something ahead of the log; a bad FILE; totals that differ",
+    2: "wrong usage",
+    3: "cannot serve, open or reach; for send, what is durable is not known",
+    4: "the server was stopped by a failed commit",
+    130: "stopped with Ctrl-C, but for run and receive, which end in good order",
 }
 
-_STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2
 
-
-def _say_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's callback
-    if value:
-        from alphabet.version import describe_version
-
-        click.echo(describe_version("alphabet"))
-        ctx.exit()
-
-
-@click.group(cls=LazyGroup, places=COMMANDS)
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_say_version,
-    help="Print the version, the log's format and LMDB's engine.",
-)
+@click.group(cls=LazyGroup, places=COMMANDS, examples=EXAMPLES, exit_codes=EXIT_CODES)
+@version_option("alphabet")
 def alphabet() -> None:
     """Count votes and never lose one."""
 
@@ -49,23 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(alphabet, "alphabet", argv)
 
 
-def _open_standard_streams() -> None:
-    """Lead standard streams that are closed to the null device.
-
-    Else a file of the log would be given a stream's number, and be written to as one.
-    """
-    while (spare := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
-        pass
-    os.close(spare)
-    if sys.stdout is None:
-        sys.stdout = os.fdopen(_STANDARD_OUTPUT, "w")
-    if sys.stderr is None:
-        sys.stderr = os.fdopen(_STANDARD_ERROR, "w")
-
-
 def run_program() -> None:
     """Run the command as a program: its threads, if any are left, end with it."""
-    _open_standard_streams()
+    from alphabet.command_line import open_standard_streams
+
+    open_standard_streams()
     code = main()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):

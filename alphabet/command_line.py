@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import attrs
 import click
+from click.core import ParameterSource
 
 from alphabet.address import Address, AddressError, parse_address
 from alphabet.allocator import keep_freed_memory
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """The exit code of a command that Ctrl-C ended, as shells have it."""
+
+_RANGES = (click.IntRange, click.FloatRange)
+_STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2
 
 Command = TypeVar("Command", bound="Callable[..., Any] | click.Command")
 
@@ -61,6 +66,49 @@ class AddressType(click.ParamType[Address | str]):
             self.fail(str(error), param, ctx)
 
 
+class _Option(click.Option):
+    """An option that tells in words which numbers it takes, and where one came from."""
+
+    def type_cast_value(self, ctx: click.Context, value: object) -> Any:  # noqa: ANN401 - as click has it
+        """Convert a value; one out of the range is told what the range is."""
+        try:
+            return super().type_cast_value(ctx, value)
+        except click.BadParameter as error:
+            if isinstance(self.type, _RANGES) and "not in the range" in error.message:
+                message = f"it must be {_in_words(self.type)}, not {value}."
+                raise click.BadParameter(message, ctx, self) from error
+            raise
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Name the option, and its variable where the value is from there."""
+        hint = click.Parameter.get_error_hint(self, ctx)
+        source = None if ctx is None else ctx.get_parameter_source(self.name)
+        is_from_there = source is ParameterSource.ENVIRONMENT
+        return f"{hint} ({self.envvar})" if is_from_there else hint
+
+    def make_metavar(self, ctx: click.Context) -> str:
+        """Say what stands for the value."""
+        if self.metavar is None and isinstance(self.type, _RANGES):
+            return "NUMBER"
+        return super().make_metavar(ctx)
+
+    def get_help_extra(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
+        """Give what the help adds in brackets."""
+        extra = super().get_help_extra(ctx)
+        if isinstance(self.type, _RANGES) and "range" in extra:
+            extra["range"] = _in_words(self.type)
+        return extra
+
+
+def _in_words(numbers: click.IntRange | click.FloatRange) -> str:
+    """Say which numbers a range takes."""
+    least, most = numbers.min, numbers.max
+    above = "more than" if numbers.min_open else "at least"
+    below = "less than" if numbers.max_open else "at most"
+    words = [] if least is None else [f"{above} {least}"]
+    return " and ".join(words if most is None else [*words, f"{below} {most}"])
+
+
 def option(
     name: str,
     *variables: str,
@@ -76,7 +124,12 @@ def option(
     """
     in_environment = "ALPHABET_" + name.removeprefix("--").replace("-", "_").upper()
     return click.option(
-        name, *variables, envvar=in_environment, show_envvar=True, **settings
+        name,
+        *variables,
+        cls=_Option,
+        envvar=in_environment,
+        show_envvar=True,
+        **settings,
     )
 
 
@@ -101,26 +154,60 @@ def run_command(
     words = None if argv is None else list(argv)
     stdout = sys.stdout
     try:
+        # What began the program may have left Ctrl-C to the system.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         code = command.main(words, program, standalone_mode=False)
+        stdout.flush()
     except click.exceptions.Exit as ending:
-        return ending.exit_code
+        code = ending.exit_code
     except click.ClickException as error:
         click.echo(_failure_line(error, program), err=True)
-        return error.exit_code
-    except click.Abort:
-        return INTERRUPTED
-    except SystemExit:
-        # Click's answer to a broken pipe: it ends, and has put a wrapper there.
-        if sys.stdout is stdout:
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except SystemExit as ending:
+        # Click ends so when it has answered a shell that completes a word, and for a
+        # broken pipe, where it has put a wrapper.
+        code = ending.code
+        if sys.stdout is not stdout:
+            _drop_output(stdout)
+            code = 0
+        elif not isinstance(code, int):
             raise
-        # What is still buffered has nowhere to go: Python's own flush would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
-        return 0
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
-        click.echo(f"{program}: {error}; is its output's disk full?", err=True)
-        return CannotServeError.exit_code
+        _drop_output(stdout)
+        code = 0
+        if error.errno != errno.EPIPE:
+            click.echo(f"{program}: {_system_failure(error)}", err=True)
+            code = CannotServeError.exit_code
     return code if isinstance(code, int) else 0
+
+
+def _drop_output(stdout: TextIO) -> None:
+    """Let go of what is still buffered: Python's own flush would complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+
+
+def _system_failure(error: OSError) -> str:
+    """Say what the system refused; without a file, it was standard output."""
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return f"cannot write to standard output: {error.strerror or error}"
+
+
+def open_standard_streams() -> None:
+    """Lead standard streams that are closed to the null device.
+
+    Else a file of the log would be given a stream's number, and be written to as one.
+    """
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        pass
+    os.close(spare)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(_STANDARD_OUTPUT, "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(_STANDARD_ERROR, "w")
 
 
 def _failure_line(error: click.ClickException, program: str) -> str:

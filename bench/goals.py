@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import attrs
 
 from alphabet.figure import ALPHABET, Figure, format_number
-from bench.parts import disk, event_path, latency, memory, restart, throughput
+from bench.parts import beside, disk, event_path, latency, memory, restart, throughput
 from bench.plan import in_words
 from bench.subjects import BARE
 
@@ -103,6 +103,10 @@ GOALS = (
         f"{memory.OWN}, counting {in_words(FULL_LOG_VOTES)}", 150, "MB", is_least=False
     ),
     Goal(f"{memory.OWN}, *", 150, "MB", is_least=False),
+    *(
+        Goal(beside.rate_name(tool), 0.9, than=(beside.ALONE, ALPHABET))
+        for tool in beside.GOALS_FOR
+    ),
 )
 
 

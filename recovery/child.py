@@ -9,25 +9,82 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from recovery.priority import Governor, go_last
 
 DAMAGE_SIGNALS = {signal.SIGABRT, signal.SIGBUS, signal.SIGSEGV}
 """What ends a process that reads a damaged file."""
 
-_FORWARDED = (signal.SIGINT, signal.SIGTERM)
+_INTERRUPTED = 130
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run_in_child(main: Callable[[], int]) -> int:
+def run_in_child(main: Callable[[], int], *, goes_last: bool = False) -> int:
     """Run `main` in a child; give its exit code, or less a signal's number.
 
-    Standard output is the child's alone: nothing may be waiting in its buffer.
+    Standard output is the child's alone: nothing may be waiting in its buffer. What
+    Ctrl-C interrupts ends with 130, as shells have it. With `goes_last` every other
+    process of the system goes first, and while they keep it busy the child rests.
     """
+    # What comes while nobody is ready for it waits.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     child = os.fork()
     if not child:
-        code = main()
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-        os._exit(code)
+        if goes_last:
+            go_last()
+        _be_child(main, before)
     for number in _FORWARDED:
-        signal.signal(number, lambda received, _: os.kill(child, received))
-    _, status = os.waitpid(child, 0)
+        signal.signal(number, lambda received, _: _send(child, received))
+    if goes_last:
+        signal.signal(signal.SIGTSTP, lambda *_: _pause(child))
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    status = _await_end(child, Governor(child) if goes_last else None)
+    for number in _FORWARDED:
+        signal.signal(number, signal.SIG_DFL)
     return os.waitstatus_to_exitcode(status)
+
+
+def _await_end(child: int, governor: Governor | None) -> int:
+    """Wait for a child's end; give its status."""
+    if governor is None:
+        return os.waitpid(child, 0)[1]
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status
+        governor.take_turn()
+
+
+def _be_child(main: Callable[[], int], mask: set[int | signal.Signals]) -> NoReturn:
+    """Run `main` and end with its exit code."""
+    try:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, _interrupt)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        code = main()
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os._exit(code)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt once: a terminal sends a second, through the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _pause(child: int) -> None:
+    """Stop and go on together with a child that the terminal does not reach."""
+    _send(child, signal.SIGSTOP)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    _send(child, signal.SIGCONT)
+
+
+def _send(child: int, number: int) -> None:
+    """Send a signal, unless the child has just ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, number)

@@ -31,9 +31,17 @@ class TestWheel:
     """The wheel's contents."""
 
     def test_it_holds_the_three_packages_only(self, wheel: ZipFile) -> None:
-        """At its top level are the packages and the metadata, nothing else."""
+        """At its top level are the packages and the metadata, nothing else.
+
+        What goes elsewhere than the packages is the manual pages alone.
+        """
+        data = dist_info(wheel).replace(".dist-info", ".data")
         top = {name.partition("/")[0] for name in wheel.namelist()}
-        assert top == PACKAGES | {dist_info(wheel)}
+        assert top == PACKAGES | {dist_info(wheel), data}
+        assert {name for name in wheel.namelist() if name.startswith(data)} == {
+            f"{data}/data/share/man/man1/alphabet.1",
+            f"{data}/data/share/man/man1/alphabet-replay.1",
+        }
 
     def test_it_holds_every_module(self, wheel: ZipFile) -> None:
         """Each module of the checkout's packages is in it."""
@@ -61,8 +69,8 @@ class TestWheel:
         )
         scripts = dict(entry_points["console_scripts"])
         assert scripts == {
-            "alphabet": "alphabet.cli:run_program",
-            "alphabet-replay": "recovery.cli:run_program",
+            "alphabet": "alphabet.program:run_alphabet",
+            "alphabet-replay": "alphabet.program:run_alphabet_replay",
         }
         modules = {
             s.partition(":")[0].replace(".", "/") + ".py" for s in scripts.values()

@@ -20,6 +20,7 @@ NAMES = (
     "event_path",
     "limits",
     "profile",
+    "beside",
 )
 
 Cases: TypeAlias = Callable[[Plan], AbstractContextManager[list[Case]]]
