@@ -3,6 +3,6 @@
 from recovery import cli, priority
 
 if __name__ == "__main__":
-    priority.NICEST = 0
-    priority.BUSY_SHARE = 1.0
+    priority.NICE = 0
+    priority.WORKING_SHARE = 1000.0
     cli.run_program()

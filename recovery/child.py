@@ -21,26 +21,26 @@ _INTERRUPTED = 130
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run_in_child(main: Callable[[], int], *, goes_last: bool = False) -> int:
+def run_in_child(main: Callable[[], int], server: int | None = None) -> int:
     """Run `main` in a child; give its exit code, or less a signal's number.
 
     Standard output is the child's alone: nothing may be waiting in its buffer. What
-    Ctrl-C interrupts ends with 130, as shells have it. With `goes_last` every other
-    process of the system goes first, and while they keep it busy the child rests.
+    Ctrl-C interrupts ends with 130, as shells have it. Beside a `server`, given by its
+    pid, other processes go first, and while it is at work the child rests.
     """
     # What comes while nobody is ready for it waits.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     child = os.fork()
     if not child:
-        if goes_last:
+        if server is not None:
             go_last()
         _be_child(main, before)
     for number in _FORWARDED:
         signal.signal(number, lambda received, _: _send(child, received))
-    if goes_last:
+    if server is not None:
         signal.signal(signal.SIGTSTP, lambda *_: _pause(child))
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    status = _await_end(child, Governor(child) if goes_last else None)
+    status = _await_end(child, None if server is None else Governor(child, server))
     for number in _FORWARDED:
         signal.signal(number, signal.SIG_DFL)
     return os.waitstatus_to_exitcode(status)

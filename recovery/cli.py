@@ -16,7 +16,7 @@ from alphabet.command_line import DamageError, open_standard_streams, run_comman
 from alphabet.lazy_group import LazyGroup
 from alphabet.version import version_option
 from recovery.child import DAMAGE_SIGNALS, run_in_child
-from recovery.priority import is_beside_server
+from recovery.priority import find_server
 
 PROGRAM = "alphabet-replay"
 COMMANDS = {
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_program() -> None:
     """Run the command as a program, in a child that damage may kill."""
     open_standard_streams()
-    code = run_in_child(main, goes_last=is_beside_server(sys.argv[1:]))
+    code = run_in_child(main, find_server(sys.argv[1:]))
     if -code in DAMAGE_SIGNALS:
         name = signal.Signals(-code).name
         reason = f"reading the log ended the process with {name}: its file is damaged"

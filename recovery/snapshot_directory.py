@@ -14,6 +14,7 @@ import attrs
 
 from log import failpoint
 from log.directory import flush_directory
+from log.errors import DirectoryError
 from recovery.errors import SnapshotError
 from recovery.snapshot import Snapshot
 
@@ -34,12 +35,25 @@ class SnapshotDirectory:
     path: Path
 
     def sequences(self) -> list[int]:
-        """Give the sequences of all snapshots in use, newest first."""
-        files = self.path.glob(f"*{SUFFIX}") if self.path.is_dir() else ()
+        """Give the sequences of all snapshots in use, newest first.
+
+        Raises DirectoryError for a directory that may not be read.
+        """
+        files = [file for file in self._files() if file.suffix == SUFFIX]
         found = ((int(file.stem), file) for file in files if file.stem.isdecimal())
         # Whatever has a name of another form is not ours.
         ours = (sequence for sequence, file in found if file == self.file(sequence))
         return sorted(ours, reverse=True)
+
+    def _files(self) -> list[Path]:
+        try:
+            return list(self.path.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            # To take it for empty would be to say that there are no snapshots.
+            reason = f"it cannot be read: {error.strerror}"
+            raise DirectoryError(self.path, reason) from error
 
     def file(self, sequence: int) -> Path:
         """Give the name of the snapshot at a sequence."""

@@ -194,6 +194,16 @@ class TestNoLeaveToRead:
             place.chmod(mode)
 
     @needs_root
+    @pytest.mark.parametrize("command", ["verify", "state", "info", "snapshots"])
+    def test_snapshots(self, data: Path, command: str) -> None:
+        """Snapshots that may not be read are not taken for none."""
+        (data / "snapshots").chmod(0)
+        done = unprivileged(command, data)
+        (data / "snapshots").chmod(0o700)
+        line = f"{data / 'snapshots'}: it cannot be read: Permission denied"
+        assert (done.code, done.stdout) == (3, "")
+        assert line in done.stderr
+
     def test_another_users(self, data: Path) -> None:
         """What only another user may read is told with who that is."""
         with of_a_stranger(data, file_mode=0o600):

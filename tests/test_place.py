@@ -15,7 +15,7 @@ from log.directory import DataDirectory
 from recovery import priority
 from recovery.cli import main
 from recovery.commands.place import DATA_DIR_DEFAULT
-from recovery.priority import is_beside_server
+from recovery.priority import find_server
 from tests.machines import write_votes
 from tests.process import ROOT, SECONDS_MAX, environment
 
@@ -124,8 +124,8 @@ class TestPriority:
         return int(done.stdout.splitlines()[0])
 
     def test_beside_a_server(self, claimed: Path) -> None:
-        """While a server has the directory, a command works at the lowest priority."""
-        assert self.told(claimed) == 19
+        """While a server has the directory, a command works at a low priority."""
+        assert self.told(claimed) == priority.NICE
 
     def test_alone(self, place: Path) -> None:
         """Where no server is running, it works as any other program."""
@@ -144,8 +144,8 @@ class TestPriority:
         """Of a command's words, a directory that a server has counts alone."""
         (tmp_path / "file").touch()
         others = ["state", "--json", "", "no\0name", str(tmp_path / "file"), "."]
-        assert not is_beside_server(others)
-        assert is_beside_server([*others, str(claimed)])
+        assert find_server(others) is None
+        assert find_server([*others, str(claimed)]) == os.getpid()
 
     def test_the_lock_is_the_servers(self) -> None:
         """The lock that is looked at is the one that a server takes."""

@@ -1,5 +1,6 @@
-"""Who goes first: how busy others keep a machine, and a child that rests meanwhile."""
+"""Who goes first: how busy a server is, and a child that rests meanwhile."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -8,33 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from recovery import priority
-from recovery.priority import Governor, ProcessorTimes
+from recovery.priority import Governor
 from tests.process import SECONDS_MAX, wait_until
 
-ticks = st.integers(0, 1_000_000)
+TICKS = os.sysconf("SC_CLK_TCK")
+"""How many are a second."""
 
 
-def stat(*, user: int = 0, nice: int = 0, system: int = 0, idle: int = 0) -> str:
-    """Write what Linux tells of its processors."""
-    return f"cpu  {user} {nice} {system} {idle} 0 0 0 0 0 0\ncpu0 1 1 1 1\n"
-
-
-def test_what_linux_tells() -> None:
-    """Niced work and idleness are nobody else's; all the rest is."""
-    times = ProcessorTimes.parse("cpu  1 20 300 4000 50000 6 7 8 9 10\ncpu0 1\n")
-    assert times == ProcessorTimes(1 + 300 + 6 + 7 + 8, 54342)
-
-
-@given(ticks, ticks, ticks, ticks)
-def test_busy_is_what_others_have(user: int, nice: int, system: int, idle: int) -> None:
-    """The machine is busy if others have more than half; what went last is not."""
-    before = ProcessorTimes.parse(stat())
-    after = ProcessorTimes.parse(stat(user=user, nice=nice, system=system, idle=idle))
-    assert after.is_busy_since(before) == (user + system > nice + idle)
+def stat(user_ticks: int, system_ticks: int = 0) -> str:
+    """Write what Linux tells of a process whose name is meant to confuse."""
+    return f"7 (a) 1 (b) S 1 2 3 4 5 6 7 8 9 10 {user_ticks} {system_ticks} 0 0 20 0\n"
 
 
 @pytest.fixture
@@ -58,13 +44,14 @@ class TestGovernor:
 
     @pytest.fixture(autouse=True)
     def told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """Return the file that tells how busy the machine is: idle, at first."""
-        file = tmp_path / "stat"
-        file.write_text(stat(idle=100))
-        monkeypatch.setattr(priority, "STAT", file)
+        """Return the file that tells what server 7 has used: nothing, at first."""
+        file = tmp_path / "7" / "stat"
+        file.parent.mkdir()
+        file.write_text(stat(0))
+        monkeypatch.setattr(priority, "PROCESSES", tmp_path)
         return file
 
-    def test_it_rests_while_others_are_busy(
+    def test_it_rests_while_the_server_is_at_work(
         self,
         told: Path,
         child: subprocess.Popen[bytes],
@@ -72,31 +59,40 @@ class TestGovernor:
     ) -> None:
         """A child is stopped for a rest, and then goes on."""
         monkeypatch.setattr(priority, "REST_SECONDS", 0.5)
-        governor = Governor(child.pid)
+        seconds = itertools.count()
+        governor = Governor(child.pid, 7, lambda: float(next(seconds)))
         governor.take_turn()
-        told.write_text(stat(user=200, idle=100))
+        told.write_text(stat(TICKS // 2, 1))
         turn = threading.Thread(target=governor.take_turn)
         turn.start()
         wait_until(lambda: state_of(child.pid) == "T", "a rest")
         turn.join(SECONDS_MAX)
         wait_until(lambda: state_of(child.pid) != "T", "work")
 
-    @pytest.mark.parametrize("text", [stat(nice=200, idle=200), "", "cpu x\n"])
+    @pytest.mark.parametrize("text", [stat(TICKS // 4, TICKS // 4), "", "7 (a\n"])
     def test_it_goes_on_otherwise(
         self, told: Path, monkeypatch: pytest.MonkeyPatch, text: str
     ) -> None:
-        """Where others leave room, or nothing is told, a child is let alone."""
+        """Where a server has little to do, or nothing is told, a child is let alone."""
         sent: list[int] = []
         monkeypatch.setattr(os, "kill", lambda _pid, number: sent.append(number))
-        governor = Governor(1)
+        seconds = itertools.count()
+        governor = Governor(1, 7, lambda: float(next(seconds)))
         for _ in range(3):
             governor.take_turn()
             told.write_text(text)
         assert sent == []
 
+    def test_a_server_that_is_not_known(self, child: subprocess.Popen[bytes]) -> None:
+        """Beside a server that nothing is known of, a child is let alone."""
+        governor = Governor(child.pid, priority.UNKNOWN)
+        governor.take_turn()
+        governor.take_turn()
+        assert state_of(child.pid) != "T"
+
     def test_a_child_that_has_ended(self, told: Path) -> None:
         """A child that ends in its turn is no failure."""
-        governor = Governor(2**22 + 1)
+        governor = Governor(2**22 + 1, 7)
         governor.take_turn()
-        told.write_text(stat(user=200, idle=100))
+        told.write_text(stat(1000 * TICKS))
         governor.take_turn()
