@@ -78,7 +78,8 @@ class DamagedError(LogError):
         place = "" if self.sequence is None else f" at sequence {self.sequence}"
         return (
             f"{self.path} is damaged{place}: {self.reason}; "
-            "look at it with 'alphabet-replay verify', restore a copy if you have one"
+            "'alphabet-replay verify' names all of it, 'alphabet-replay salvage' saves "
+            "what is intact"
         )
 
 

@@ -69,7 +69,11 @@ def run_program() -> None:
     code = run_in_child(main, find_server(sys.argv[1:]))
     if -code in DAMAGE_SIGNALS:
         name = signal.Signals(-code).name
-        reason = f"reading the log ended the process with {name}: its file is damaged"
+        reason = (
+            f"reading the log ended the process with {name}: its file is damaged; "
+            "'alphabet-replay verify' names where, 'alphabet-replay salvage' saves "
+            "what is intact"
+        )
         if "verify" in sys.argv and _is_json_asked():
             from recovery.commands.verify import verification_json
             from recovery.verify import DAMAGE, Finding, Verification

@@ -21,7 +21,8 @@ def describe_log(
     """
     meta = log.meta
     first = next(log.read(log.base.sequence), None)
-    events = log.tail.sequence - log.base.sequence
+    lost = sum(count for _, count in meta.gaps)
+    events = log.tail.sequence - log.base.sequence - lost
     return {
         "id": meta.log_id,
         "parent": meta.parent_id or None,
@@ -49,7 +50,9 @@ def describe_log(
             }
             for stream_id, (_, point) in sorted(log.points().items())
         },
-        "gaps": [list(gap) for gap in meta.gaps],
+        "gaps": [
+            {"first": first, "last": first + count - 1} for first, count in meta.gaps
+        ],
     }
 
 
@@ -63,8 +66,14 @@ def field_lines(name: str, value: object) -> Iterator[str]:
             yield f"  {key}: {words}"
         return
     if isinstance(value, list):
-        value = ", ".join(map(str, value))
+        value = ", ".join(map(_item, value))
     yield f"{name}: {'none' if value in (None, '', {}) else value}"
+
+
+def _item(value: object) -> str:
+    if isinstance(value, dict):
+        return f"{value['first']} to {value['last']}"
+    return str(value)
 
 
 def finding_line(finding: Finding) -> str:

@@ -59,8 +59,8 @@ class GapError(RecoveryError):
     def __str__(self) -> str:
         """Name the lost events and how to go on without them."""
         return (
-            f"{self.path}: events {self.first} to {self.last} are lost; the totals "
-            "lack them. Go on all the same with --accept-gaps"
+            f"{self.path}: events {self.first} to {self.last} are lost, and counted "
+            "only in totals from a snapshot behind them; go on with --accept-gaps"
         )
 
 

@@ -268,12 +268,13 @@ class Verifier:
 
     def _count(self, block: Block, settled: int) -> None:
         """Count a block; remember its points if the rows must know of them."""
-        self._result.blocks += 1
-        self._result.events += block.records.count
         if block.last_sequence <= settled:
             for point in block.points:
                 self._points[point.stream_id] = (block.last_sequence, point)
-        if block.records.is_gap:
+        if not block.records.is_gap:
+            self._result.blocks += 1
+            self._result.events += block.records.count
+        else:
             reason = f"{block.records.count} events are lost"
             first, last = block.first_sequence, block.last_sequence
             self._find(GAP, "block", reason, first, last)

@@ -414,10 +414,14 @@ class TestWaysOn:
             log.commit(changes)
         return data
 
-    def test_begin_at_the_snapshot(self, short: Path, run: Run) -> None:
+    @pytest.mark.parametrize("is_name_alone", [False, True])
+    def test_begin_at_the_snapshot(
+        self, short: Path, run: Run, *, is_name_alone: bool
+    ) -> None:
         """`compact --from-snapshot` makes a log that has all that the snapshot has."""
         to = short.parent / "to"
-        file = SnapshotDirectory(short / "snapshots").file(10)
+        path = SnapshotDirectory(short / "snapshots").file(10)
+        file = Path(path.name) if is_name_alone else path
         done = run("compact", short, to, "--from-snapshot", file)
         assert done.code == 0
         assert "sink out was behind sequence 10 and goes on there" in done.stderr
@@ -626,7 +630,8 @@ run_program()
         assert (done.code, done.stdout) == (1, "")
         assert done.stderr == (
             "alphabet-replay: reading the log ended the process with SIGBUS: its file "
-            "is damaged\n"
+            "is damaged; 'alphabet-replay verify' names where, "
+            "'alphabet-replay salvage' saves what is intact\n"
         )
 
     @pytest.mark.parametrize("page", range(2, 11))

@@ -138,10 +138,16 @@ def test_a_gap_costs_history_and_not_totals(replay: Run, data: Path, to: Path) -
     assert "moved: sink out from 6 to 10" in done.stdout
     verified = replay("verify", to, "--json")
     assert verified.code == 0
-    found = json.loads(verified.stdout)["findings"]
+    result = json.loads(verified.stdout)
+    found = result["findings"]
     assert [(f["severity"], f["first"]) for f in found if f["severity"] != "note"] == [
         ("gap", 4)
     ]
+    described = json.loads(replay("info", to, "--json").stdout)
+    assert described["gaps"] == [{"first": 4, "last": 5}]
+    assert "gaps: 4 to 5\n" in replay("info", to).stdout
+    # Events that are lost count as none.
+    assert result["events"] == described["events"] == 8
     assert "events 4 to 5 are lost" in refused(to.parent).stderr
     assert totals(to) == tally(VOTES)
     with Receiver() as receiver:
@@ -249,8 +255,8 @@ def check(done: Finished, code: int, said: str) -> None:
 def test_what_cannot_be(replay: Run, data: Path, to: Path, tmp_path: Path) -> None:
     """Wrong usage ends with 2, a place that cannot be with 3, and nothing is made."""
     check(replay("salvage", data), 2, "Missing argument 'TO'")
-    check(replay("salvage", tmp_path / "none", to), 3, "No such file or directory")
-    check(replay("salvage", data / "log" / DATA_FILE, to), 3, "Not a directory")
+    check(replay("salvage", tmp_path / "none", to), 3, "there is no log in it")
+    check(replay("salvage", data / "log" / DATA_FILE, to), 3, "there is no log in it")
     check(replay("salvage", data, data / "to"), 3, "it is inside")
     check(replay("salvage", data, data), 3, "it already holds a log")
     check(replay("salvage", data, to.parent / "no" / "to"), 3, "does not exist")

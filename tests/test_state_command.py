@@ -124,11 +124,14 @@ class TestAt:
             assert found["totals"] == {}
 
     def test_before_the_base(self, tmp_path: Path, data: Path) -> None:
-        """Of a compacted log, a time before its first block gives the base's state."""
+        """Of a compacted log, a time before its first block is refused: it is gone."""
         new = tmp_path / "new"
         file = data / "snapshots" / f"{5:020}.snapshot"
         assert replay_here("compact", data, new, "--from-snapshot", file).code == 0
-        found = json.loads(at(new, "2000-01-01").stdout)
+        done = at(new, "2000-01-01")
+        assert (done.code, done.stdout) == (2, "")
+        assert "is before the first event of this log" in done.stderr
+        found = json.loads(at(new, 5).stdout)
         assert (found["sequence"], found["time"]) == (5, None)
         assert found["totals"] == tally(VOTES[:5])
         done = at(new, 4)

@@ -43,9 +43,10 @@ from recovery.snapshot import Snapshot
 @to_argument
 @option(
     "--from-snapshot",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Begin at this snapshot, even if the log ends before it.",
+    help="Begin at this snapshot, even if the log ends before it; a name alone is "
+    "one of DATA_DIR's.",
 )
 @option(
     "--archive",
@@ -75,10 +76,20 @@ def compact(
         # What cannot be is said before the long work.
         check_apart(to, data_dir)
         events = None if archive is None else _archive(archive, data_dir, to, place)
-        snapshot = _find_snapshot(place, from_snapshot)
+        snapshot = _find_snapshot(place, from_snapshot and _named(place, from_snapshot))
         _check_room(place, snapshot, to, events)
         result = _write(place, snapshot, data_dir, to, events)
     _tell(result, to, archive)
+
+
+def _named(place: Place, file: Path) -> Path:
+    """Give the snapshot file that is meant, as `snapshots` names them; or complain."""
+    found = next(
+        (each for each in (file, place.snapshots.path / file) if each.is_file()), None
+    )
+    if found is None:
+        raise click.BadParameter(f"file {str(file)!r} does not exist")
+    return found
 
 
 def _find_snapshot(place: Place, file: Path | None) -> Snapshot:

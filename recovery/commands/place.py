@@ -135,7 +135,7 @@ def _open_log(directory: DataDirectory, *, is_damage_accepted: bool) -> Log:
             is_damage_accepted=is_damage_accepted,
         )
     except DirectoryError as error:
-        message = f"DATA_DIR {error}{_hint(directory.path)}"
+        message = f"DATA_DIR {error}{hint(directory.path)}"
         raise CannotServeError(message) from error
 
 
@@ -155,7 +155,7 @@ def is_offline() -> bool:
     return context is not None and context.meta.get(_OFFLINE, False)
 
 
-def _hint(data_dir: Path) -> str:
+def hint(data_dir: Path) -> str:
     """Ask for the directory that may have been meant, if this one holds no log."""
     is_there = os.path.isdir(data_dir)  # noqa: PTH112 - False, whatever fails
     is_closed = is_there and not os.access(data_dir, os.R_OK | os.X_OK)

@@ -25,6 +25,7 @@ from log.row import OPAQUE
 from recovery.commands.place import (
     data_dir_argument,
     format_options,
+    hint,
     is_offline,
     to_argument,
 )
@@ -160,6 +161,9 @@ def _write(
     directory = DataDirectory(data_dir)
     file = directory.log_path / DATA_FILE
     try:
+        if not directory.has_log():
+            found = f"there is no log in it{hint(data_dir)}"
+            raise CannotServeError(f"DATA_DIR {data_dir}: {found}")
         with contextlib.closing(RawFile.open(file)) as source:
             snapshots, broken = _read_snapshots(directory)
             with (

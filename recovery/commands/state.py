@@ -22,6 +22,7 @@ from recovery.commands.progress import progress
 from recovery.commands.totals import format_totals, tell_notices, tell_replay
 from recovery.commands.watch import watch_totals
 from recovery.moment import (
+    Instant,
     Moment,
     MomentError,
     find_end_damage,
@@ -106,6 +107,12 @@ def _print_state(place: Place, at: Moment | None, format_: str) -> None:
         until = log.tail.sequence if at is None else find_sequence(log, at)
     except MomentError as error:
         raise click.UsageError(f"--at {error}") from error
+    if isinstance(at, Instant) and log.base.sequence == until > 0:
+        raise click.UsageError(
+            f"--at {format_instant(at.time_ns)} is before the first event of this log, "
+            f"which begins after sequence {until}: --at {until} gives the totals that "
+            "it begins with"
+        )
     if damage is not None:
         click.echo(
             f"{damage.path} is damaged at sequence {damage.sequence}: {damage.reason}; "
