@@ -20,15 +20,16 @@ ARRIVAL_BYTES = 64
 class Inbox:
     """Arrivals in order, each with the bytes it weighs.
 
-    `on_room` is called when the inbox has gone from full to not full.
+    `on_room` is called when the inbox has gone from full to not full. It is closed once
+    each of so many `writers` has closed it.
     """
 
     bytes_max: int
     on_room: Callable[[], None] = lambda: None
+    writers: int = 1
     _changed: threading.Condition = attrs.Factory(threading.Condition)
     _arrivals: deque[tuple[Arrival, int]] = attrs.field(factory=deque, init=False)
     _bytes: int = attrs.field(default=0, init=False)
-    _is_closed: bool = attrs.field(default=False, init=False)
 
     @property
     def bytes(self) -> int:
@@ -48,7 +49,7 @@ class Inbox:
     @property
     def is_done(self) -> bool:
         """Say whether all has been taken and nothing more will come."""
-        return self._is_closed and not self._arrivals
+        return not self.writers and not self._arrivals
 
     def put(self, arrival: Arrival, payload_bytes: int) -> None:
         """Add an arrival; it is for the caller to heed `is_full`."""
@@ -65,7 +66,7 @@ class Inbox:
     def wait(self, seconds: float) -> None:
         """Wait until something is there, the inbox is closed, or the time is up."""
         with self._changed:
-            if not self._arrivals and not self._is_closed:
+            if not self._arrivals and self.writers:
                 self._changed.wait(seconds)
 
     def take(self, bytes_max: int) -> list[Arrival]:
@@ -85,7 +86,7 @@ class Inbox:
         return taken
 
     def close(self) -> None:
-        """Say that nothing more will come."""
+        """Say that nothing more will come from one of the writers."""
         with self._changed:
-            self._is_closed = True
+            self.writers = max(self.writers - 1, 0)
             self._changed.notify_all()

@@ -9,6 +9,7 @@ from typing import Self
 
 import attrs
 
+from alphabet.connector_frames import NO_POINT
 from alphabet.journal import Journal
 from log.block import Point
 from log.log import Log, Transaction
@@ -64,7 +65,10 @@ class LostTail:
         journal.warning(
             f"the log ends at {last}, before {named}: they go on from the log's end"
         )
-        cursors = {k: Cursor(last, cursor.offset) for k, cursor in self.cursors.items()}
+        cursors = {
+            name: attrs.evolve(cursor, sequence=last)
+            for name, cursor in self.cursors.items()
+        }
         points = _points_of_blocks(log, [point for _, point in self.points.values()])
         log.commit(Transaction(cursors=cursors, points=points))
 
@@ -84,5 +88,5 @@ def _points_of_blocks(log: Log, ahead: Sequence[Point]) -> tuple[Point, ...]:
         for point in block.points
     }
     if not log.base.sequence:
-        ahead = [attrs.evolve(point, message_id=0) for point in ahead]
+        ahead = [attrs.evolve(point, message_id=NO_POINT) for point in ahead]
     return tuple(found.get(point.stream_id, point) for point in ahead)

@@ -20,13 +20,15 @@ from pathlib import Path
 
 import attrs
 
+from alphabet.arrival import Decision
+from alphabet.connector_sink import ConnectorSink
 from alphabet.console_sink import ConsoleSink
 from alphabet.engine import Batch, Engine
 from alphabet.inbox import Inbox
 from alphabet.journal import Journal
+from alphabet.reception import Reception
 from alphabet.reject_digest import RejectDigest
 from alphabet.snapshotter import Snapshotter
-from alphabet.sources import Sources
 from alphabet.startup import Opened
 from alphabet.tcp_sink import TcpSink
 from alphabet.waker import Waker
@@ -41,10 +43,12 @@ SEALED_MAX = 1
 """How many sealed batches wait while another is flushed."""
 IDLE_SECONDS = 1.0
 DISK_RETRY_SECONDS = 1.0
+JOIN_SECONDS = 0.1
+"""How often a stop looks whether a thread has failed, or ended."""
 STOP_SECONDS_MAX = 9.5
 """Everything that a stop does is over by then: the promise is 10 s."""
 
-Sink = TcpSink | ConsoleSink
+Sink = TcpSink | ConnectorSink | ConsoleSink
 
 
 @attrs.define(eq=False)
@@ -58,7 +62,7 @@ class Server:
     opened: Opened
     engine: Engine
     inbox: Inbox
-    sources: Sources
+    receptions: Sequence[Reception]
     sinks: Sequence[Sink]
     snapshotter: Snapshotter
     journal: Journal
@@ -99,23 +103,29 @@ class Server:
         snapshotter = self._start("snapshotter", self.snapshotter.run)
         commit = self._start("commit", self._commit)
         count = self._start("count", self._count)
-        sources = self._start("sources", self.sources.run)
+        sources = [
+            self._start(f"source {each.label}", each.run) for each in self.receptions
+        ]
         select.select([self._attention], [], [])
         self.stopping.set()
         self._raise_failure()
         started = time.monotonic()
         until = started + STOP_SECONDS_MAX
         self._commit_until = until - self.drain_seconds
-        self.sources.stop()
+        for reception in self.receptions:
+            reception.stop()
         self._join([count, commit], until)
-        self.sources.end()
-        self._join([sources], until)
+        for reception in self.receptions:
+            reception.end()
+        self._join(sources, until)
         self.snapshotter.close()
         self._join([snapshotter], until)
         self._take_last_snapshot()
         until = min(until, time.monotonic() + self.drain_seconds)
         for sink in self.sinks:
             sink.drain(until)
+        if not commit.is_alive():
+            self._commit_decisions(until)
         self._join(sinks, until)
         if not commit.is_alive():
             self._store_last_cursors()
@@ -138,7 +148,7 @@ class Server:
     def _join(self, threads: Sequence[threading.Thread], until: float) -> None:
         for thread in threads:
             while thread.is_alive() and time.monotonic() < until:
-                thread.join(0.1)
+                thread.join(JOIN_SECONDS)
                 self._raise_failure()
         self._raise_failure()
 
@@ -161,6 +171,34 @@ class Server:
             if is_idle:
                 return
         self.inbox.notify()
+
+    def decide(self, decision: Decision) -> None:
+        """Take a two-phase sink's decision: it has its receipt when it is flushed."""
+        self.inbox.put(decision, len(decision.cursor.transaction_id))
+        self.inbox.notify()
+        if self.stopping.is_set():
+            self._attention.wake()
+
+    def _commit_decisions(self, until: float) -> None:
+        """Store what two-phase sinks decide while they drain, in this thread.
+
+        The threads for that have ended. What else they have left in the inbox never
+        counted: its senders were told so.
+        """
+        two_phase = [sink for sink in self.sinks if isinstance(sink, ConnectorSink)]
+        while not all(sink.is_drained for sink in two_phase):
+            left = self.inbox.take(self.inbox.bytes)
+            decisions = [each for each in left if isinstance(each, Decision)]
+            self.engine.take(decisions, time.time_ns())
+            batch = self.engine.seal(time.monotonic()) if decisions else None
+            if batch is not None:
+                self._commit_step(batch)
+            if time.monotonic() >= until:
+                return
+            # A sink that has ended wakes nobody.
+            select.select([self._attention], [], [], JOIN_SECONDS)
+            self._attention.clear()
+            self._raise_failure()
 
     def _take_at_once(self) -> None:
         batch = self._count_step(INLINE_BYTES_MAX)
@@ -230,10 +268,19 @@ class Server:
             self.opened.log.commit(batch.transaction)
         except DiskFullError as error:
             self.journal.error(str(error))
-            self.sources.pause(is_paused=True)
+            self._pause_reading(is_paused=True)
             self._store_when_there_is_room(batch, error)
             self.journal.info("there is room on the disk again: counting goes on")
-            self.sources.pause(is_paused=False)
+            self._pause_reading(is_paused=False)
+
+    def wake_readers(self) -> None:
+        """Let all that read look at the inbox again: there is room."""
+        for reception in self.receptions:
+            reception.waker.wake()
+
+    def _pause_reading(self, *, is_paused: bool) -> None:
+        for reception in self.receptions:
+            reception.pause(is_paused=is_paused)
 
     def _store_when_there_is_room(self, batch: Batch, error: DiskFullError) -> None:
         log = self.opened.log
@@ -283,7 +330,7 @@ class Server:
         self.journal.info(
             f"stopped after sequence {self.engine.durable.sequence}",
             rejected=sum(self.digest.counts.values()),
-            partial_frames=self.sources.partial_frames,
+            partial_frames=sum(each.partial_frames for each in self.receptions),
         )
 
 

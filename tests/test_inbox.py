@@ -4,16 +4,22 @@ import io
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alphabet.address import Address, NamedAddress
 from alphabet.application import Decoder
 from alphabet.arrival import End
+from alphabet.assembly import Settings, assembled
+from alphabet.connection import Limits, Listener
 from alphabet.inbox import ARRIVAL_BYTES, Inbox
 from alphabet.journal import Journal
-from alphabet.sources import RECEIVE_BYTES, Limits, Listener, Sources
+from alphabet.reception import RECEIVE_BYTES
+from alphabet.sources import Sources
+from tests.machines import alphabet
 from tests.process import wait_until
 
 SECONDS_MAX = 20.0
@@ -163,6 +169,34 @@ class TestInbox:
         assert inbox.bytes == sum(size + ARRIVAL_BYTES for size in sizes[taken:])
 
 
+class TestWriters:
+    """Several kinds of sources, one inbox."""
+
+    def test_all_of_them_close_it(self) -> None:
+        """It is done when the last writer has closed it and all has been taken."""
+        inbox = Inbox(ALL, writers=2)
+        inbox.close()
+        assert not inbox.is_done
+        inbox.put(End("a"), 0)
+        inbox.close()
+        assert not inbox.is_done
+        inbox.take(ALL)
+        assert inbox.is_done
+
+    def test_each_kind_is_a_writer(self, tmp_path: Path) -> None:
+        """A server of plain and connector sources waits for both at its stop."""
+        one = NamedAddress(None, Address("127.0.0.1", 0))
+        settings = Settings(tmp_path / "data", (one, one), (one,))
+        journal = Journal.open(io.StringIO(), "json")
+        with assembled(settings, alphabet(), journal) as server:
+            assert server.inbox.writers == 2
+            assert [len(each.listeners) for each in server.receptions] == [2, 1]
+            attention = server._attention  # noqa: SLF001 - as a process's end does
+            for waker in (attention, *(each.waker for each in server.receptions)):
+                waker.close()
+        journal.close()
+
+
 class TestWeight:
     """What the sources put in."""
 
@@ -175,14 +209,14 @@ class TestWeight:
             listening.settimeout(0)
             listener = Listener(listening, 0, Decoder())
             sources = Sources([listener], inbox, Limits(size), journal)
-            thread = threading.Thread(target=sources.run)
+            thread = threading.Thread(target=sources.reception.run)
             thread.start()
             with socket.create_connection(listening.getsockname()) as sender:
                 sender.sendall(size.to_bytes(4) + bytes(size))
                 wait_until(lambda: not inbox.is_empty, "a frame")
             is_full = inbox.is_full
-            sources.end()
+            sources.reception.end()
             thread.join(SECONDS_MAX)
-        sources.waker.close()
+        sources.reception.waker.close()
         journal.close()
         assert is_full

@@ -15,13 +15,15 @@ import pytest
 
 from alphabet.application import Decoder
 from alphabet.arrival import Received
+from alphabet.connection import Limits, Listener
 from alphabet.feed import Feed
 from alphabet.inbox import Inbox
 from alphabet.journal import Journal
 from alphabet.loading import load_machine
 from alphabet.machine import Capture
 from alphabet.outputs import Outputs
-from alphabet.sources import RECEIVE_BYTES, Limits, Listener, Sources
+from alphabet.reception import RECEIVE_BYTES
+from alphabet.sources import Sources
 from log.directory import DataDirectory
 from log.errors import DamagedError
 from log.log import Log, Transaction
@@ -214,7 +216,7 @@ def test_promise_6_memory_is_bounded_before_the_engine() -> None:
     ):
         listener.settimeout(0)
         sources = Sources([Listener(listener, 0, Decoder())], inbox, Limits(), journal)
-        thread = threading.Thread(target=sources.run)
+        thread = threading.Thread(target=sources.reception.run)
         thread.start()
         try:
             sender.settimeout(0)
@@ -223,9 +225,9 @@ def test_promise_6_memory_is_bounded_before_the_engine() -> None:
                 send_for_long(sender, flood)
             wait_until(lambda: inbox.is_full, "a full inbox")
         finally:
-            sources.end()
+            sources.reception.end()
             thread.join()
-            sources.waker.close()
+            sources.reception.waker.close()
             journal.close()
     taken = inbox.take(1 << 30)
     held = sum(

@@ -22,6 +22,7 @@ from alphabet import server as server_module
 from alphabet import tcp_sink as tcp_sink_module
 from alphabet.address import Address
 from alphabet.arrival import Arrival, End, Refusal
+from alphabet.connection import Limits
 from alphabet.delivery import Delivery
 from alphabet.engine import Engine
 from alphabet.feed import Feed
@@ -31,7 +32,7 @@ from alphabet.machine import Machine
 from alphabet.outputs import Outputs
 from alphabet.server import Server
 from alphabet.snapshotter import Snapshotter
-from alphabet.sources import Limits, Sources
+from alphabet.sources import Sources
 from alphabet.startup import Opened
 from alphabet.subscription import Pace, Subscription
 from alphabet.tcp_sink import TcpSink
@@ -189,7 +190,7 @@ def served(
         opened,
         engine,
         inbox,
-        sources,
+        [sources.reception],
         sinks,
         snapshotter,
         journal,
@@ -200,11 +201,12 @@ def served(
         yield Bench(server, store, said)
     finally:
         # What a failed server left behind ends here too.
-        sources.end()
+        sources.reception.end()
         snapshotter.close()
-        wait_until(lambda: not is_alive("sources", "snapshotter"), "the threads' end")
+        wait_until(lambda: not is_alive("source in", "snapshotter"), "the threads' end")
         attention = server._attention  # noqa: SLF001 - the end of a process closes it
-        for waker in (attention, sources.waker, *(sink.waker for sink in sinks)):
+        wakers = (attention, sources.reception.waker, *(sink.waker for sink in sinks))
+        for waker in wakers:
             waker.close()
         directory.release()
         journal.close()

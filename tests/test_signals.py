@@ -121,7 +121,7 @@ class TestStart:
         """The system knows each stage's thread by its name, as `top -H` shows it."""
         with serving(tmp_path, "--out", f"127.0.0.1:{free_port()}") as server:
             tasks = Path(f"/proc/{server.pid}/task")
-            wanted = {"sources", "count", "commit", "snapshotter", "sink out"}
+            wanted = {"source in", "count", "commit", "snapshotter", "sink out"}
 
             def are_named() -> bool:
                 return wanted <= {f.read_text()[:-1] for f in tasks.glob("*/comm")}

@@ -1,0 +1,388 @@
+"""A thread that accepts, reads and frames, for the connections of one kind.
+
+What whole frames mean, and how a connection ends, is the `Host`'s affair. Order is kept
+per connection. While the inbox is full, the disk is full or the server stops, nothing
+is read and TCP slows the senders; what is said to them goes out all the same. Every
+connection is set to reset from its first moment, so that the death of the process is
+never taken for a plain close. Memory is bounded by the inbox, the connections' number,
+and the bytes of all unfinished frames together.
+"""
+
+import contextlib
+import errno
+import functools
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import attrs
+
+from alphabet.connection import (
+    Connection,
+    Limits,
+    Listener,
+    format_peer,
+    set_reset,
+)
+from alphabet.framing import FrameFault, FrameReader, Frames
+from alphabet.inbox import Inbox
+from alphabet.journal import Journal
+from alphabet.waker import Waker
+
+RECEIVE_BYTES = 1 << 20
+ACCEPT_PAUSE_SECONDS = 1.0
+TICK_SECONDS = 1.0
+FAREWELL_SECONDS = 1.0
+"""How long a peer that was said goodbye to may go on sending, unheard."""
+
+_OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Host(Protocol):
+    """What a kind of source does with its connections, in the reception's thread."""
+
+    on_read: Callable[[], None]
+    """Called after each round of reading."""
+
+    def frame_reader(self, listener: Listener) -> FrameReader:
+        """Make what cuts a new connection's stream."""
+
+    def admit(self, connection: Connection) -> None:
+        """Take note of a new connection."""
+
+    def receive(self, connection: Connection, frames: Frames, whole_bytes: int) -> None:
+        """Take whole frames, which were so many bytes on the wire."""
+
+    def refuse(self, connection: Connection, fault: FrameFault) -> None:
+        """End a connection for cause; what it sent before counts."""
+
+    def half_closed(self, connection: Connection) -> None:
+        """Take note that a connection sends no more, and ended between two frames."""
+
+    def lost(self, connection: Connection) -> None:
+        """Take note that a connection is gone, between two frames."""
+
+    def write(self, connection: Connection) -> None:
+        """Say what had to wait until the connection takes more."""
+
+    def heed(self) -> None:
+        """Act on the receipts that have come."""
+
+    def check(self, now: float) -> None:
+        """Do what is due once a second, while reading goes on."""
+
+    def end(self) -> None:
+        """End every connection: all that will ever be durable is."""
+
+
+@attrs.define(eq=False)
+class Reception:
+    """The listeners and connections of one host, driven by `run`.
+
+    `label` is the option that asks for such a listener, without its dashes.
+    """
+
+    host: Host
+    label: str
+    listeners: Sequence[Listener]
+    inbox: Inbox
+    limits: Limits
+    journal: Journal
+    waker: Waker = attrs.Factory(Waker)
+    clock: Callable[[], float] = time.monotonic
+    partial_frames: int = attrs.field(default=0, init=False)
+    stopped: threading.Event = attrs.field(factory=threading.Event, init=False)
+    _connections: set[Connection] = attrs.field(factory=set, init=False)
+    _control: selectors.BaseSelector = attrs.field(
+        factory=selectors.DefaultSelector, init=False
+    )
+    _traffic: selectors.DefaultSelector = attrs.field(
+        factory=selectors.DefaultSelector, init=False
+    )
+    _partial_bytes: int = attrs.field(default=0, init=False)
+    _farewells: set[Connection] = attrs.field(factory=set, init=False)
+    _is_paused: bool = attrs.field(default=False, init=False)
+    _is_stopping: bool = attrs.field(default=False, init=False)
+    _is_ending: bool = attrs.field(default=False, init=False)
+    _accept_at: float = attrs.field(default=0.0, init=False)
+    _tick_at: float = attrs.field(default=0.0, init=False)
+
+    def pause(self, *, is_paused: bool) -> None:
+        """Stop reading for a while, or go on: the disk is full, or no longer is."""
+        self._is_paused = is_paused
+        self.waker.wake()
+
+    def stop(self) -> None:
+        """Accept and read no more; `stopped` is set once the inbox has all."""
+        self._is_stopping = True
+        self.waker.wake()
+
+    def end(self) -> None:
+        """End every connection, and the thread."""
+        self._is_ending = True
+        self.waker.wake()
+
+    def run(self) -> None:
+        """Serve until `end`."""
+        self._control.register(self.waker, selectors.EVENT_READ, self.waker.clear)
+        for listener in self.listeners:
+            self._listen(listener)
+        # One selector inside the other: while reading pauses only wakes are heard.
+        self._control.register(self._traffic, selectors.EVENT_READ, lambda: None)
+        is_reading = True
+        while not self._is_ending:
+            may_read = not (self._is_paused or self._is_stopping or self.inbox.is_full)
+            if may_read and not is_reading:
+                self._control.register(
+                    self._traffic, selectors.EVENT_READ, lambda: None
+                )
+            elif is_reading and not may_read:
+                self._control.unregister(self._traffic)
+            is_reading = may_read
+            ready = [key for key, _ in self._control.select(TICK_SECONDS)]
+            for key in ready:
+                key.data()
+            self.host.heed()
+            if self._is_stopping and not self.stopped.is_set():
+                self._stop_reading()
+            has_traffic = any(key.fileobj is self._traffic for key in ready)
+            if has_traffic and not self._is_stopping:
+                self._read_ready()
+                self.host.on_read()
+                self.host.heed()
+            self._tick()
+        self._end()
+
+    def watch(self, connection: Connection) -> None:
+        """Read what a connection sends, whenever reading goes on."""
+        if connection.socket not in self._traffic.get_map():
+            on_ready = functools.partial(self._receive, connection)
+            self._traffic.register(connection.socket, selectors.EVENT_READ, on_ready)
+
+    def watch_room(self, connection: Connection) -> None:
+        """Read no more; let the host write when the connection takes more."""
+        self.unwatch(connection)
+        on_ready = functools.partial(self._write, connection)
+        self._control.register(connection.socket, selectors.EVENT_WRITE, on_ready)
+
+    def unwatch(self, connection: Connection) -> None:
+        """Read no more, and write no more."""
+        for selector in (self._traffic, self._control):
+            with contextlib.suppress(KeyError, ValueError):
+                selector.unregister(connection.socket)
+
+    def reset(self, connection: Connection) -> None:
+        """Close a connection in such a way that its peer cannot take it for good."""
+        self._forget(connection)
+        connection.socket.close()
+
+    def close(self, connection: Connection) -> None:
+        """Close a connection plainly."""
+        set_reset(connection.socket, is_on=False)
+        self.reset(connection)
+
+    def say_farewell(self, connection: Connection) -> None:
+        """Close our side; the other's is heard out, so that it reads our last words.
+
+        Closing with something unread would be a reset, which may overtake them.
+        """
+        self._hold(connection, 0)
+        connection.partial_since = None
+        try:
+            connection.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.reset(connection)
+            return
+        connection.farewell_until = self.clock() + FAREWELL_SECONDS
+        self._farewells.add(connection)
+        self.unwatch(connection)
+        on_ready = functools.partial(self._hear_out, connection)
+        self._control.register(connection.socket, selectors.EVENT_READ, on_ready)
+
+    def connections(self) -> list[Connection]:
+        """Give all that are open, but for those that were said goodbye to."""
+        return [each for each in self._connections if each.farewell_until is None]
+
+    def _is_heard(self, connection: Connection) -> bool:
+        return connection in self._connections and connection.farewell_until is None
+
+    def _read_ready(self) -> None:
+        for key, _ in self._traffic.select(0):
+            key.data()
+            if self.inbox.is_full or self._is_stopping:
+                return
+
+    def _listen(self, listener: Listener) -> None:
+        on_ready = functools.partial(self._accept, listener)
+        self._traffic.register(listener.socket, selectors.EVENT_READ, on_ready)
+
+    def _accept(self, listener: Listener) -> None:
+        while True:
+            try:
+                accepted, address = listener.socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _OUT_OF_DESCRIPTORS:
+                    self._pause_accepting(error)
+                    return
+                continue
+            set_reset(accepted, is_on=True)
+            peer = format_peer(address)
+            if len(self._connections) >= self.limits.connections_max:
+                self.journal.warning(
+                    f"refused {peer}: {self.limits.connections_max} connections are "
+                    "open (--max-connections)"
+                )
+                accepted.close()
+                continue
+            accepted.settimeout(0)
+            reader = self.host.frame_reader(listener)
+            connection = Connection(accepted, peer, listener.pipeline, reader)
+            self._connections.add(connection)
+            self.watch(connection)
+            self.host.admit(connection)
+
+    def _pause_accepting(self, error: OSError) -> None:
+        self.journal.warning(f"cannot accept for a moment: {error.strerror}")
+        for listener in self.listeners:
+            with contextlib.suppress(KeyError):
+                self._traffic.unregister(listener.socket)
+        self._accept_at = self.clock() + ACCEPT_PAUSE_SECONDS
+
+    def _receive(self, connection: Connection) -> None:
+        if not self._is_heard(connection):
+            return  # What another one sent has ended it in this very round.
+        try:
+            data = connection.socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.cut(connection, f"the connection was lost: {error.strerror}")
+            return
+        if not data:
+            self._half_closed(connection)
+            return
+        self._frame(connection, data)
+
+    def _frame(self, connection: Connection, data: bytes) -> None:
+        """Hand on the whole frames; judge what is left."""
+        reader = connection.reader
+        frames = reader.receive(data)
+        # What came in earlier pieces weighs too.
+        whole_bytes = connection.partial_bytes + len(data) - reader.partial_bytes
+        self._hold(connection, reader.partial_bytes)
+        if not reader.partial_bytes:
+            connection.partial_since = None
+        elif frames.count or connection.partial_since is None:
+            connection.partial_since = self.clock()
+        if frames.count:
+            self.host.receive(connection, frames, whole_bytes)
+        if not self._is_heard(connection):
+            return
+        if reader.fault is not None:
+            self.host.refuse(connection, reader.fault)
+        elif self._partial_bytes > self.limits.partial_bytes_max:
+            self._refuse_partial(
+                connection,
+                f"unfinished frames hold {self.limits.partial_bytes_max} bytes already",
+            )
+
+    def _write(self, connection: Connection) -> None:
+        if self._is_heard(connection):
+            self.unwatch(connection)
+            self.host.write(connection)
+
+    def _half_closed(self, connection: Connection) -> None:
+        fault = connection.reader.end()
+        if fault is not None:
+            self.partial_frames += 1
+            self.host.refuse(connection, fault)
+            return
+        self.unwatch(connection)
+        self.host.half_closed(connection)
+
+    def cut(self, connection: Connection, cause: str) -> None:
+        """Take note of a connection that ended without a half-close."""
+        if connection.reader.partial_bytes:
+            self.partial_frames += 1
+            self._refuse_partial(connection, cause)
+        else:
+            self.host.lost(connection)
+
+    def _refuse_partial(self, connection: Connection, cause: str) -> None:
+        fault = connection.reader.end()
+        if fault is not None:
+            self.host.refuse(connection, attrs.evolve(fault, cause=cause))
+
+    def _hear_out(self, connection: Connection) -> None:
+        """Throw away what comes behind our last words, until the peer closes."""
+        with contextlib.suppress(BlockingIOError):
+            try:
+                if connection.socket.recv(RECEIVE_BYTES):
+                    return
+            except BlockingIOError:
+                raise
+            except OSError:
+                pass
+            self.close(connection)
+
+    def _hold(self, connection: Connection, partial_bytes: int) -> None:
+        """Keep the sum of what all unfinished frames hold."""
+        self._partial_bytes += partial_bytes - connection.partial_bytes
+        connection.partial_bytes = partial_bytes
+
+    def _forget(self, connection: Connection) -> None:
+        self._hold(connection, 0)
+        self._connections.discard(connection)
+        self._farewells.discard(connection)
+        self.unwatch(connection)
+
+    def _stop_reading(self) -> None:
+        for listener in self.listeners:
+            listener.socket.close()
+        self.partial_frames += sum(
+            bool(connection.partial_bytes) for connection in self._connections
+        )
+        self.inbox.close()
+        self.stopped.set()
+
+    def _end(self) -> None:
+        """Let the host end its connections, and those be heard out."""
+        with contextlib.suppress(KeyError):
+            self._control.unregister(self._traffic)
+        self.host.heed()
+        self.host.end()
+        until = self.clock() + FAREWELL_SECONDS
+        while self._farewells and self.clock() < until:
+            for key, _ in self._control.select(until - self.clock()):
+                key.data()
+        for connection in list(self._connections):
+            self.close(connection)
+
+    def _tick(self) -> None:
+        """Do what is due once a second."""
+        now = self.clock()
+        if now < self._tick_at or self._is_stopping:
+            return
+        self._tick_at = now + TICK_SECONDS
+        if self._accept_at and now >= self._accept_at:
+            self._accept_at = 0.0
+            for listener in self.listeners:
+                self._listen(listener)
+        for connection in list(self._farewells):
+            if now >= (connection.farewell_until or now):
+                self.close(connection)
+        if self.inbox.is_full or self._is_paused:
+            return
+        oldest = now - self.limits.partial_frame_seconds_max
+        for connection in self.connections():
+            since = connection.partial_since
+            if since is not None and since <= oldest:
+                seconds = self.limits.partial_frame_seconds_max
+                cause = f"its frame was not finished within {seconds:g} s"
+                self._refuse_partial(connection, cause)
+        self.host.check(now)
