@@ -8,12 +8,16 @@ import contextlib
 import resource
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
 from alphabet.address import Address, NamedAddress
+from alphabet.connection import Limits, Listener
+from alphabet.connector_frames import VERSION_OUT, Hello
+from alphabet.connector_sink import ConnectorSink
+from alphabet.connector_sources import CONNECTOR_IN, ConnectorSources
 from alphabet.console_sink import ConsoleSink
 from alphabet.delivery import Delivery
 from alphabet.engine import Engine
@@ -21,17 +25,23 @@ from alphabet.feed import Feed
 from alphabet.inbox import Inbox
 from alphabet.journal import Journal
 from alphabet.machine import Machine
+from alphabet.reception import Reception
 from alphabet.server import Server, Sink
 from alphabet.snapshotter import Snapshotter
-from alphabet.sources import Limits, Listener, Sources
+from alphabet.sources import IN, Sources
 from alphabet.startup import Consent, Opened, SinkError
+from alphabet.streams import Streams
 from alphabet.subscription import Pace, Subscription
 from alphabet.tcp_sink import TcpSink
 from alphabet.waker import Waker
 from log.row import Cursor
 
+Source = Sources | ConnectorSources
+
 SINK = "out"
 """The name of a sink that is the only one."""
+PROGRAM = b"alphabet"
+"""What we call ourselves to two-phase sinks, whatever instance we are."""
 BACKLOG = 1024
 _SPARE_DESCRIPTORS = 100
 
@@ -42,12 +52,13 @@ class BindError(Exception):
 
     address: Address
     reason: str
+    label: str
 
     def __str__(self) -> str:
         """Name the address, the cause and the way on."""
         return (
             f"cannot listen on {self.address}: {self.reason}; give another address "
-            "with --in HOST:PORT (port 0 takes a free one)"
+            f"with --{self.label} HOST:PORT (port 0 takes a free one)"
         )
 
 
@@ -61,7 +72,12 @@ class Settings:
 
     data_dir: Path
     inputs: tuple[NamedAddress, ...]
+    connector_inputs: tuple[NamedAddress, ...] = ()
+    connector_cookie: bytes = attrs.field(default=b"", repr=False)
     outputs: tuple[NamedAddress, ...] = ()
+    connector_outputs: tuple[NamedAddress, ...] = ()
+    connector_out_cookie: bytes = attrs.field(default=b"", repr=False)
+    name: str | None = None
     has_console: bool = False
     out_from: int | None = None
     forgotten_sinks: tuple[str, ...] = ()
@@ -83,43 +99,46 @@ def assembled(
 
     Raises SinkError, PipelineError, BindError, or an error of `log` or `recovery`.
     """
-    addresses = name_sinks(settings.outputs)
-    _raise_file_limit(settings.limits.connections_max)
+    addresses = name_sinks(settings.outputs, settings.connector_outputs)
+    kinds = bool(settings.inputs) + bool(settings.connector_inputs)
+    _raise_file_limit(kinds * settings.limits.connections_max)
     with contextlib.ExitStack() as stack:
-        listeners = [
-            stack.enter_context(_bound(address, machine)) for address in settings.inputs
-        ]
+        listeners, connector_listeners = (
+            [stack.enter_context(_bound(each, machine, label)) for each in addresses_in]
+            for label, addresses_in in (
+                (IN, settings.inputs),
+                (CONNECTOR_IN, settings.connector_inputs),
+            )
+        )
         opened = Opened.open(settings.data_dir, machine, settings.consent, journal)
         stack.callback(opened.close)
         cursors = opened.settle_sinks(
-            list(addresses), settings.out_from, settings.forgotten_sinks, journal
+            list(addresses),
+            settings.out_from,
+            settings.forgotten_sinks,
+            journal,
+            two_phase=list(addresses)[len(settings.outputs) :],
         )
-        engine = Engine(
-            machine,
-            opened.log.tail,
-            settings.snapshot_every,
-            snapshot_sequence=opened.snapshot_sequence,
-        )
+        engine = _engine(machine, opened, settings.snapshot_every)
         stopping = threading.Event()
         inbox = Inbox(settings.inbox_bytes)
-        sources = Sources(listeners, inbox, settings.limits, journal)
-        inbox.on_room = sources.waker.wake
         wiring = _Wiring(opened, machine, inbox, journal, stopping)
+        sources = list(wiring.sources(listeners, connector_listeners, settings))
         sinks = list(wiring.sinks(addresses, cursors, settings))
         server = Server(
             opened,
             engine,
             inbox,
-            sources,
+            [source.reception for source in sources],
             sinks,
             wiring.snapshotter(sinks, engine),
             journal,
             stopping,
-            [sources.settle],
+            [source.settle for source in sources] + _settlers(sinks),
             settings.drain_seconds,
         )
-        sources.on_read = server.take_read
-        _listen(listeners)
+        _let_decide(sinks, server)
+        _let_in(sources, server)
         try:
             yield server
         finally:
@@ -130,13 +149,34 @@ def assembled(
 
 @attrs.frozen
 class _Wiring:
-    """What every sink is built on."""
+    """What every source and sink is built on."""
 
     opened: Opened
     machine: Machine
     inbox: Inbox
     journal: Journal
     stopping: threading.Event
+
+    def sources(
+        self,
+        listeners: Sequence[Listener],
+        connector_listeners: Sequence[Listener],
+        settings: Settings,
+    ) -> Iterator[Source]:
+        """Give what reads, a kind at a time: the inbox is full for all of them."""
+        limits = settings.limits
+        if listeners:
+            yield Sources(listeners, self.inbox, limits, self.journal)
+        if connector_listeners:
+            points = [point for _, point in self.opened.log.points().values()]
+            yield ConnectorSources(
+                connector_listeners,
+                self.inbox,
+                limits,
+                self.journal,
+                Streams.begin(points),
+                settings.connector_cookie,
+            )
 
     def sinks(
         self,
@@ -145,7 +185,11 @@ class _Wiring:
         settings: Settings,
     ) -> Iterator[Sink]:
         for name, address in addresses.items():
-            yield self._tcp_sink(name, address, cursors[name])
+            cursor = cursors[name]
+            if cursor.transaction_id:
+                yield self._connector_sink(name, address, cursor, settings)
+            else:
+                yield self._tcp_sink(name, address, cursor)
         if settings.has_console:
             yield self._console_sink(self.opened.log.tail.sequence)
 
@@ -172,6 +216,24 @@ class _Wiring:
             self.stopping,
         )
 
+    def _connector_sink(
+        self, name: str, address: Address, record: Cursor, settings: Settings
+    ) -> ConnectorSink:
+        instance = settings.name or self.machine.application
+        hello = Hello(
+            VERSION_OUT, settings.connector_out_cookie, PROGRAM, instance.encode()
+        )
+        return ConnectorSink(
+            name,
+            address,
+            record,
+            hello,
+            self._subscription(),
+            Waker(),
+            self.journal,
+            self.stopping,
+        )
+
     def _console_sink(self, start: int) -> ConsoleSink:
         waker = Waker()
         subscription = self._subscription()
@@ -183,15 +245,22 @@ class _Wiring:
         return Subscription(feed, self.opened.replayer, self.machine.fresh(), pace)
 
 
-def name_sinks(outputs: Sequence[NamedAddress]) -> dict[str, Address]:
-    """Give every sink its name: `out` to a single one; raises SinkError."""
-    if len(outputs) == 1:
-        return {outputs[0].name or SINK: outputs[0].address}
+def name_sinks(
+    outputs: Sequence[NamedAddress], connector_outputs: Sequence[NamedAddress] = ()
+) -> dict[str, Address]:
+    """Give every sink its name, in this order: `out` to a single one.
+
+    Raises SinkError for a name that is missing, or is there twice.
+    """
+    everyone = [*outputs, *connector_outputs]
+    if len(everyone) == 1:
+        return {everyone[0].name or SINK: everyone[0].address}
     named: dict[str, Address] = {}
-    for output in outputs:
+    for number, output in enumerate(everyone):
         if output.name is None:
+            flag = "--out" if number < len(outputs) else "--connector-out"
             raise SinkError(
-                f"several sinks need names of their own: --out NAME@{output.address}"
+                f"several sinks need names of their own: {flag} NAME@{output.address}"
             )
         if output.name in named:
             raise SinkError(f"two sinks are named {output.name!r}")
@@ -199,8 +268,37 @@ def name_sinks(outputs: Sequence[NamedAddress]) -> dict[str, Address]:
     return named
 
 
+def _engine(machine: Machine, opened: Opened, snapshot_every: int) -> Engine:
+    return Engine(
+        machine,
+        opened.log.tail,
+        snapshot_every,
+        snapshot_sequence=opened.snapshot_sequence,
+    )
+
+
+def _settlers(sinks: Sequence[Sink]) -> list[Callable[[Sequence[object]], None]]:
+    return [sink.settle for sink in sinks if isinstance(sink, ConnectorSink)]
+
+
+def _let_decide(sinks: Sequence[Sink], server: Server) -> None:
+    for sink in sinks:
+        if isinstance(sink, ConnectorSink):
+            sink.decide = server.decide
+
+
+def _let_in(sources: Sequence[Source], server: Server) -> None:
+    """Let senders in, and their votes to the server."""
+    inbox = server.inbox
+    inbox.writers = len(sources)
+    inbox.on_room = server.wake_readers
+    for source in sources:
+        source.on_read = server.take_read
+        _listen(source.reception)
+
+
 @contextlib.contextmanager
-def _bound(named: NamedAddress, machine: Machine) -> Iterator[Listener]:
+def _bound(named: NamedAddress, machine: Machine, label: str) -> Iterator[Listener]:
     """Bind an address, not listening yet."""
     names = machine.pipeline_names
     name = names[0] if named.name is None else named.name
@@ -216,21 +314,20 @@ def _bound(named: NamedAddress, machine: Machine) -> Iterator[Listener]:
             bound.bind((address.host, address.port))
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise BindError(address, reason) from error
+            raise BindError(address, reason, label) from error
         number = names.index(name)
         decoder = machine.definition.pipelines[number].source.decoder
         yield Listener(bound, number, decoder)
 
 
-def _listen(listeners: Sequence[Listener]) -> None:
-    for listener in listeners:
+def _listen(reception: Reception) -> None:
+    for listener in reception.listeners:
         try:
             listener.socket.listen(BACKLOG)
         except OSError as error:
             host, port = listener.socket.getsockname()[:2]
-            raise BindError(
-                Address(host, port), error.strerror or str(error)
-            ) from error
+            reason = error.strerror or str(error)
+            raise BindError(Address(host, port), reason, reception.label) from error
 
 
 def _raise_file_limit(connections_max: int) -> None:

@@ -18,7 +18,10 @@ from alphabet.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
+COOKIE_BYTES_MAX = (1 << 16) - 1
+"""The longest cookie that the connector protocol can carry."""
 INTERRUPTED = 130
 """The exit code of a command that Ctrl-C ended, as shells have it."""
 
@@ -131,6 +134,27 @@ def option(
         show_envvar=True,
         **settings,
     )
+
+
+def read_cookie(file: Path | None) -> bytes:
+    """Read a connector's cookie, without a final newline; no file, no cookie.
+
+    Raises CannotServeError.
+    """
+    if file is None:
+        return b""
+    try:
+        cookie = file.read_bytes()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CannotServeError(f"cannot read the cookie in {file}: {reason}") from error
+    cookie = cookie.removesuffix(b"\n")
+    if len(cookie) > COOKIE_BYTES_MAX:
+        raise CannotServeError(
+            f"the cookie in {file} has {len(cookie)} bytes, and {COOKIE_BYTES_MAX} "
+            "are the most"
+        )
+    return cookie
 
 
 @contextlib.contextmanager

@@ -17,12 +17,17 @@ import click
 
 from alphabet.address import Address, AddressError, NamedAddress, parse_named_address
 from alphabet.assembly import BindError, PipelineError, Settings, assembled
-from alphabet.command_line import CannotServeError, DamageError, option
+from alphabet.command_line import (
+    CannotServeError,
+    DamageError,
+    option,
+    read_cookie,
+)
+from alphabet.connection import Limits
 from alphabet.journal import Journal
 from alphabet.loading import ApplicationError, load_machine
 from alphabet.machine import Machine
 from alphabet.server import Server
-from alphabet.sources import Limits
 from alphabet.startup import Consent, SinkError
 from log.errors import (
     CommitError,
@@ -38,6 +43,9 @@ SWITCH_SECONDS = 1e-4
 """Python's switch interval: at the default 5 ms a busy thread starves the commits."""
 
 EXIT_COMMIT = 4
+
+NAME_BYTES_MAX = 255
+"""The longest name of a server: sinks make file names of it."""
 
 
 class CommitFailedError(click.ClickException):
@@ -75,7 +83,22 @@ class NamedAddressType(click.ParamType[NamedAddress | str]):
     type=NamedAddressType(),
     multiple=True,
     metavar="[PIPELINE@]HOST:PORT",
-    help="Where votes come in; repeatable.  [default: 127.0.0.1:7010]",
+    help="Where votes come in; repeatable.  [default: 127.0.0.1:7010, unless there is "
+    "a --connector-in]",
+)
+@option(
+    "--connector-in",
+    "connector_inputs",
+    type=NamedAddressType(),
+    multiple=True,
+    metavar="[PIPELINE@]HOST:PORT",
+    help="Where votes come in exactly once, from senders that take part; repeatable.",
+)
+@option(
+    "--connector-cookie-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What those senders must show; a final newline does not count.",
 )
 @option(
     "--out",
@@ -84,6 +107,25 @@ class NamedAddressType(click.ParamType[NamedAddress | str]):
     multiple=True,
     metavar="[NAME@]HOST:PORT",
     help="Where each new total goes; - prints it; repeatable, then with names.",
+)
+@option(
+    "--connector-out",
+    "connector_outputs",
+    type=NamedAddressType(),
+    multiple=True,
+    metavar="[NAME@]HOST:PORT",
+    help="Where each new total goes exactly once, to a sink that takes part.",
+)
+@option(
+    "--connector-out-cookie-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What to show those sinks; a final newline does not count.",
+)
+@option(
+    "--name",
+    metavar="TEXT",
+    help="What to call this server to those sinks.  [default: the application's name]",
 )
 @option(
     "--out-from",
@@ -230,9 +272,10 @@ def _stop(server: Server) -> None:
 
 def _say_ready(server: Server, *, to_stderr: bool) -> None:
     """Print the lines that tell where it listens and that it is ready."""
-    for listener in server.sources.listeners:
-        host, port = listener.socket.getsockname()[:2]
-        click.echo(f"listening in {Address(host, port)}", err=to_stderr)
+    for reception in server.receptions:
+        for listener in reception.listeners:
+            address = Address(*listener.socket.getsockname()[:2])
+            click.echo(f"listening {reception.label} {address}", err=to_stderr)
     recovered = server.opened.recovered
     if recovered is not None:
         replayed = f"Replayed {recovered.replayed} entries from recovery log file."
@@ -242,12 +285,19 @@ def _say_ready(server: Server, *, to_stderr: bool) -> None:
 
 def _settings(options: dict[str, Any], machine: Machine) -> Settings:
     """Make the settings; what no option says, the application does."""
+    # Who asks for connectors alone has no port open to others.
+    inputs = () if options["connector_inputs"] else _configured_inputs(machine)
     outputs = options["outputs"] or tuple(_configured_outputs(machine))
     return Settings(
         data_dir=options["data_dir"],
-        inputs=tuple(options["inputs"] or _configured_inputs(machine)),
+        inputs=tuple(options["inputs"] or inputs),
+        connector_inputs=tuple(options["connector_inputs"]),
+        connector_cookie=read_cookie(options["connector_cookie_file"]),
         outputs=tuple(output for output in outputs if output != "-"),
         has_console="-" in outputs,
+        connector_outputs=tuple(options["connector_outputs"]),
+        connector_out_cookie=read_cookie(options["connector_out_cookie_file"]),
+        name=_checked_name(options["name"]),
         out_from=options["out_from"],
         forgotten_sinks=options["forgotten_sinks"],
         snapshot_every=options["snapshot_every"],
@@ -260,6 +310,15 @@ def _settings(options: dict[str, Any], machine: Machine) -> Settings:
         ),
         consent=Consent(options["accept_lost_tail"], options["accept_gaps"]),
     )
+
+
+def _checked_name(name: str | None) -> str | None:
+    """Refuse a name that sinks cannot name their files by."""
+    if name is not None and not 0 < len(name.encode()) <= NAME_BYTES_MAX:
+        raise click.BadParameter(
+            f"a name has 1 to {NAME_BYTES_MAX} bytes", param_hint="'--name'"
+        )
+    return name
 
 
 def _configured_inputs(machine: Machine) -> Iterator[NamedAddress]:

@@ -8,12 +8,13 @@ for what the operator has asked for.
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 import attrs
 
+from alphabet.connector_out import NO_TRANSACTION
 from alphabet.journal import Journal
 from alphabet.lost_tail import LostTail
 from alphabet.machine import Machine
@@ -111,11 +112,14 @@ class Opened:
         out_from: int | None,
         forgotten: Sequence[str],
         journal: Journal,
+        two_phase: Collection[str] = (),
     ) -> Mapping[str, Cursor]:
         """Give each sink's cursor, committing the rows of new ones.
 
-        Raises SinkError for what cannot be: an unknown sink forgotten, a start given
-        to a known one or beyond the log.
+        `two_phase` are those of the names whose row has a transaction id from the
+        beginning on. Raises SinkError for what cannot be: an unknown sink forgotten, a
+        known one that is of the other kind, a start given to a known one or beyond the
+        log.
         """
         known = self.log.cursors()
         last_sequence = self.log.tail.sequence
@@ -123,6 +127,7 @@ class Opened:
             if name not in known:
                 raise SinkError(f"no sink {name!r} to forget ({_known(known)})")
         known = {name: known[name] for name in known if name not in forgotten}
+        _check_kinds(known, names, two_phase)
         new = [name for name in names if name not in known]
         if out_from is not None:
             if len(new) < len(names):
@@ -137,7 +142,10 @@ class Opened:
                     f"{self.log.base.sequence} to {last_sequence}"
                 )
         start = last_sequence if out_from is None else out_from
-        cursors = {name: Cursor(start, 0) for name in new}
+        cursors = {
+            name: Cursor(start, 0, NO_TRANSACTION if name in two_phase else b"")
+            for name in new
+        }
         for name in new:
             journal.info(
                 f"sink {name} is new: starts after sequence {start} ({_known(known)})"
@@ -157,6 +165,20 @@ class Opened:
 
 def _known(cursors: Mapping[str, Cursor]) -> str:
     return f"known sinks: {', '.join(sorted(cursors)) or 'none'}"
+
+
+def _check_kinds(
+    known: Mapping[str, Cursor], names: Sequence[str], two_phase: Collection[str]
+) -> None:
+    """Refuse a row to a sink of the other kind: it would lose or repeat outputs."""
+    for name in names:
+        if name in known and bool(known[name].transaction_id) != (name in two_phase):
+            wanted = "--connector-out" if name in two_phase else "--out"
+            has = "--connector-out" if name not in two_phase else "--out"
+            raise SinkError(
+                f"sink {name!r} goes by {has} and cannot go on by {wanted}: give "
+                f"another name, or begin it anew with --forget-sink {name}"
+            )
 
 
 def _new_meta(machine: Machine) -> Meta:

@@ -14,7 +14,6 @@ import attrs
 from log.block import Block, Point, Tail
 from log.directory import DataDirectory
 from log.log import Log, Transaction
-from log.row import Cursor
 from recovery.archive import Archive
 from recovery.copying import Progress, in_lots, read_back, unseen
 from recovery.errors import AheadError, SnapshotError, StateError
@@ -199,7 +198,9 @@ def compact(
         new.commit(
             Transaction(
                 cursors={
-                    name: Cursor(base, cursor.offset) if name in behind else cursor
+                    name: attrs.evolve(cursor, sequence=base)
+                    if name in behind
+                    else cursor
                     for name, cursor in cursors.items()
                 },
                 points=tuple(point for _, point in points.values()),

@@ -237,6 +237,6 @@ def _place_sinks(
         if not sound:
             at = max([at, *(last for first, last in missing if first <= at < last)])
         if at != cursor.sequence:
-            placed[name] = Cursor(at, cursor.offset)
+            placed[name] = attrs.evolve(cursor, sequence=at)
             moves.append(Move(name, cursor.sequence, at))
     return placed, tuple(moves)

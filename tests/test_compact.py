@@ -74,7 +74,7 @@ def kept(tmp_path: Path) -> Kept:
     kept.append((0, [b"u6"]), points=(Point(7, 60, b"seven"),))
     kept.append((1, [b"S7", b"m8", b"m9"]))
     rejects = (samples.REJECT, attrs.evolve(samples.REJECT, sequence=2))
-    cursors = {"slow": Cursor(6, 77), "fast": Cursor(9, 99, b"transaction")}
+    cursors = {"slow": Cursor(6, 77, b"earlier"), "fast": Cursor(9, 99, b"transaction")}
     points = (Point(9, 5, b"nine"), Point(7, 61, b"seven"))
     kept.log.commit(Transaction(cursors=cursors, points=points, rejects=rejects))
     return kept
@@ -410,7 +410,7 @@ class TestFromSnapshot:
             assert (result.base_sequence, result.last_sequence) == (9, 9)
             assert result.moved_sinks == ("slow",)
             assert not result.is_fork
-            assert log.cursors()["slow"] == Cursor(9, 77)
+            assert log.cursors()["slow"] == Cursor(9, 77, b"earlier")
             assert log.cursors()["fast"] == Cursor(9, 99, b"transaction")
             machine = toy.machine()
             Replayer(log, SnapshotDirectory(tmp_path / "none")).recover(machine)

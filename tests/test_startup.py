@@ -14,6 +14,7 @@ import attrs
 import pytest
 
 from alphabet.application import LetterStateBuilder
+from alphabet.connector_frames import NO_POINT
 from alphabet.journal import Journal
 from alphabet.machine import Machine
 from alphabet.startup import Consent, Opened, SinkError
@@ -364,7 +365,7 @@ class TestLostTail:
         assert starter.said == [
             "the log ends at 10, before sink out at 12: they go on from the log's end"
         ]
-        assert starter.rows() == {"out": Cursor(10, 130)}
+        assert starter.rows() == {"out": Cursor(10, 130, b"id")}
         starter.start()
 
     def test_the_snapshot_is_named_too(self, starter: Starter) -> None:
@@ -389,7 +390,7 @@ class TestLostTail:
         starter.start()
 
     def test_a_point_of_which_no_block_is_left(self, starter: Starter) -> None:
-        """A stream whose blocks are all lost begins anew."""
+        """A stream whose blocks are all lost begins anew, before any message id."""
         without_snapshots(starter)
         with closing(starter.log()) as log:
             append_votes(log, [(b"q", 1)], Point(8, 500, b"late"))
@@ -399,7 +400,7 @@ class TestLostTail:
         with closing(starter.log()) as log:
             assert log.points() == {
                 7: (10, Point(7, 10, b"stream seven")),
-                8: (10, Point(8, 0, b"late")),
+                8: (10, Point(8, NO_POINT, b"late")),
             }
         starter.start()
 
