@@ -3,99 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
 import click
+from click.core import ParameterSource
 
+from alphabet.address import Address
 from alphabet.command_line import (
     AddressType,
     CannotServeError,
     DamageError,
     option,
+    read_cookie,
 )
-from alphabet.sender import (
-    NoReceiptError,
-    Sender,
-    ServerTarget,
-    StreamTarget,
-    read_pieces,
-)
-from alphabet.vote_input import (
-    VOTE_BYTES,
-    LineReader,
-    VoteInputError,
-    WireReader,
-    cut_votes,
-    first_votes,
-    random_votes,
-    read_votes,
-    skip_votes,
-)
+from alphabet.sender import NoReceiptError, Sender, ServerTarget, StreamTarget
+from alphabet.vote_choice import STANDARD, VoteChoice
+from alphabet.vote_input import VoteInputError, cut_votes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from alphabet.address import Address
     from alphabet.sender import Target
-    from alphabet.vote_input import Chunk
 
-STANDARD = "-"
-"""Standard input as a file, standard output as a target."""
-
-
-@attrs.frozen
-class VoteChoice:
-    """Which votes to send.
-
-    Attributes:
-        file: A path, `STANDARD` for standard input, None for random votes.
-        lines: Whether the file holds lines; else it holds frames.
-        seed: Which random votes.
-        repeat: How often the whole file is read.
-        skip: How many votes at the beginning are left out.
-        messages: How many votes there are, those left out included; None for all.
-    """
-
-    file: str | None
-    lines: bool
-    seed: int
-    repeat: int
-    skip: int
-    messages: int | None
-
-    @property
-    def name(self) -> str:
-        """What to call them in a message."""
-        return "standard input" if self.file == STANDARD else self.file or "random"
-
-    def chunks(self, target: Target) -> Iterator[Chunk]:
-        """Read or make the votes, with an eye on the target while none are to be had.
-
-        Raises:
-            VoteInputError: Something else came; the votes before it were given out.
-        """
-        chunks = random_votes(self.seed) if self.file is None else self._read(target)
-        if self.messages is not None:
-            chunks = first_votes(chunks, self.messages)
-        return skip_votes(chunks, self.skip)
-
-    def _read(self, target: Target) -> Iterator[Chunk]:
-        """Read the file, as often as is asked for."""
-        for _ in range(self.repeat):
-            reader = LineReader() if self.lines else WireReader()
-            yield from read_votes(read_pieces(str(self.file), target), reader)
-
-    def votes_expected(self) -> int | None:
-        """Say how many votes these are, if that is known beforehand."""
-        counts = [] if self.messages is None else [self.messages]
-        if self.file not in {None, STANDARD} and not self.lines:
-            file_bytes = Path(str(self.file)).stat().st_size
-            counts.append(file_bytes // VOTE_BYTES * self.repeat)
-        return max(0, min(counts) - self.skip) if counts else None
+STREAM_ID_MAX = 2**64 - 1
+NAME_BYTES_MAX = 2**16 - 1
+"""The longest name that the connector protocol can carry."""
 
 
 @click.command()
@@ -161,7 +97,37 @@ class VoteChoice:
     show_default=True,
     help="Give up on a server that takes nothing or owes its receipt for so long.",
 )
+@option(
+    "--connector",
+    is_flag=True,
+    help="Send to a --connector-in: each vote counts once, whatever crashes.",
+)
+@option(
+    "--connector-cookie-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Holds the cookie that the server wants; a final newline does not count.",
+)
+@option(
+    "--stream",
+    metavar="NAME",
+    help="What the server knows these votes by.  [default: made from FILE's path and"
+    " content]",
+)
+@option(
+    "--stream-id",
+    metavar="N",
+    type=click.IntRange(0, STREAM_ID_MAX),
+    help="The stream's number.  [default: made from its name]",
+)
+@option(
+    "--instance",
+    metavar="NAME",
+    help="Take the stream over from a sender of this name.  [default: a new one]",
+)
+@click.pass_context
 def send(  # noqa: PLR0913 - an argument for each option
+    context: click.Context,
     *,
     file: str | None,
     to: Address | str,
@@ -173,11 +139,19 @@ def send(  # noqa: PLR0913 - an argument for each option
     repeat: int,
     rate: float | None,
     silence_seconds: float,
+    connector: bool,
+    connector_cookie_file: Path | None,
+    stream: str | None,
+    stream_id: int | None,
+    instance: str | None,
 ) -> None:
     """Send votes to a server and wait until they are durable.
 
     FILE holds the votes, - is standard input. Exit code 0 says that all of them are
     durable, 3 that this is not known, 1 that FILE is bad at a place that is named.
+
+    With --connector the server knows how far the stream NAME has come: running the same
+    again goes on from there, and no vote counts twice.
     """
     if at_random == (file is not None):
         raise click.UsageError("give a FILE, - for standard input, or --random")
@@ -186,9 +160,42 @@ def send(  # noqa: PLR0913 - an argument for each option
     if repeat > 1 and file in {None, STANDARD}:
         raise click.UsageError("--repeat needs a FILE that can be read again")
     choice = VoteChoice(file, format_ == "lines", seed, repeat, skip, messages)
+    if connector:
+        _check_connector(context, choice)
+    if connector and isinstance(to, Address):
+        # What only a connector needs is not imported by others.
+        from alphabet.stream_send import StreamChoice, send_stream
+
+        stream_name = None if stream is None else os.fsencode(stream)
+        cookie = read_cookie(connector_cookie_file)
+        chosen = StreamChoice(stream_name, stream_id, instance, cookie)
+        send_stream(choice, chosen, to, rate, silence_seconds)
+        return
     with _open_target(to, silence_seconds) as target:
         name = "standard output" if to == STANDARD else str(to)
         _send(choice, Sender(target, rate), name)
+
+
+def _check_connector(context: click.Context, choice: VoteChoice) -> None:
+    """Refuse what makes no sense with --connector."""
+    given = context.params
+    source = context.get_parameter_source("to")
+    if isinstance(given["to"], str) or source is ParameterSource.DEFAULT:
+        raise click.UsageError("--connector needs --to HOST:PORT, of a --connector-in")
+    if choice.skip or choice.repeat > 1:
+        raise click.UsageError(
+            "--connector goes with neither --skip nor --repeat: the server says where"
+            " to go on"
+        )
+    if given["stream"] is None and not choice.is_rereadable:
+        raise click.UsageError(
+            f"{choice.name} needs --stream NAME: give the same input under the same"
+            " name again, and it goes on where it ended"
+        )
+    for name in ("stream", "instance"):
+        value = given[name]
+        if value is not None and not 0 < len(os.fsencode(value)) <= NAME_BYTES_MAX:
+            raise click.UsageError(f"--{name} takes 1 to {NAME_BYTES_MAX} bytes")
 
 
 @contextlib.contextmanager

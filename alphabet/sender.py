@@ -242,16 +242,19 @@ class Sender:
             self.target.wait(seconds)
 
 
-def read_pieces(path: str, target: Target) -> Iterator[bytes]:
+def read_pieces(path: str, target: Target, position: int = 0) -> Iterator[bytes]:
     """Read a file, or standard input for `-`, as it comes, with an eye on the target.
+
+    A file that can be sought in is read from `position` on.
 
     Raises:
         VoteInputError: It cannot be read, or not to its end.
         NoReceiptError: The target is gone.
     """
-    position = 0
     try:
         with _open(path) as stream:
+            if position:
+                stream.seek(position)
             while True:
                 target.await_input(stream.fileno())
                 piece = stream.read(CHUNK_BYTES)
