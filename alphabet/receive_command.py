@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 import click
 
 from alphabet.address import Address
-from alphabet.command_line import AddressType, CannotServeError, DamageError, option
+from alphabet.command_line import (
+    AddressType,
+    CannotServeError,
+    DamageError,
+    option,
+    read_cookie,
+)
+from alphabet.connector_listener import ConnectorListener
+from alphabet.connector_receiver import ConnectorReceiver
+from alphabet.file_sink import FileSink, SinkDamageError, SinkFileError
 from alphabet.printing import OutputFormatError, format_outputs
 from alphabet.receiver import Receiver
 
@@ -41,20 +50,56 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, writable=True),
     help="Append the frames to FILE and print no totals.",
 )
-def receive(listen: Address, expect: int | None, output: str | None) -> None:
+@option(
+    "--connector",
+    is_flag=True,
+    help="Be the sink of --connector-out: FILE has each output exactly once.",
+)
+@option(
+    "--connector-cookie-file",
+    "cookie_file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
+    help="Holds the cookie that servers must have; a final newline does not count.",
+)
+def receive(
+    listen: Address,
+    expect: int | None,
+    output: str | None,
+    *,
+    connector: bool,
+    cookie_file: Path | None,
+) -> None:
     """Print each output that a server sends, as LETTER => TOTAL.
 
     Servers come one after another, or one again and again. Standard output has the
     totals alone; `listening in HOST:PORT` goes to standard error. Exit code 0 after a
     signal, but 3 if the outputs that --expect asks for did not come.
+
+    With --connector the server decides in two phases what FILE keeps, and whichever
+    of the two crashes, it ends up with each output once. FILE.transactions beside it
+    says how much of it is final; keep the two together.
     """
+    if not connector:
+        if cookie_file is not None:
+            raise click.UsageError("--connector-cookie-file needs --connector")
+        _receive_plainly(listen, expect, output)
+        return
+    if output is None:
+        raise click.UsageError("--connector needs --output FILE")
+    if expect is not None:
+        raise click.UsageError("--expect counts frames, which --connector does not cut")
+    _receive_in_transactions(listen, Path(output), read_cookie(cookie_file))
+
+
+def _receive_plainly(listen: Address, expect: int | None, output: str | None) -> None:
+    """Take outputs over plain TCP."""
     with (
         _listening(listen) as listener,
         _stop_on_signals() as stop,
         _sink(output) as put,
     ):
-        host, port, *_ = listener.getsockname()
-        _say(f"listening in {Address(host, port)}")
+        _say_listening(listener)
         receiver = Receiver(listener, stop, put, _say, expect)
         try:
             receiver.run()
@@ -73,9 +118,54 @@ def receive(listen: Address, expect: int | None, output: str | None) -> None:
         raise CannotServeError(f"{receiver.outputs} of {expect} outputs came")
 
 
+def _receive_in_transactions(listen: Address, path: Path, cookie: bytes) -> None:
+    """Take outputs by the connector protocol, into a durable file."""
+    with (
+        _listening(listen) as listener,
+        _stop_on_signals() as stop,
+        _file_sink(path) as sink,
+    ):
+        start_bytes = sink.committed_bytes
+        _say_listening(listener)
+        receiver = ConnectorReceiver(sink, cookie)
+        try:
+            ConnectorListener(listener, stop, receiver, _say).run()
+        except OSError as error:
+            raise CannotServeError(
+                f"cannot write {path} ({error.strerror or error}); nothing committed"
+                " is lost: mend the cause and start again"
+            ) from error
+        new_bytes = sink.committed_bytes - start_bytes
+        _say(
+            f"committed {new_bytes} bytes in {receiver.transactions_committed}"
+            f" transactions; {path} has {sink.committed_bytes} that are final"
+            + (", and a transaction that is not settled" if sink.prepared else "")
+        )
+
+
+@contextlib.contextmanager
+def _file_sink(path: Path) -> Iterator[FileSink]:
+    """Hold a durable file."""
+    try:
+        sink = FileSink.open(path)
+    except SinkDamageError as error:
+        raise DamageError(str(error)) from error
+    except SinkFileError as error:
+        raise CannotServeError(str(error)) from error
+    with contextlib.closing(sink):
+        yield sink
+
+
+def _say_listening(listener: socket.socket) -> None:
+    """Tell where servers may connect."""
+    host, port, *_ = listener.getsockname()
+    _say(f"listening in {Address(host, port)}")
+
+
 def _say(line: str) -> None:
-    """Print a line on standard error."""
-    click.echo(line, err=True)
+    """Print a line on standard error; that nobody reads it is no reason to end."""
+    with contextlib.suppress(OSError):
+        click.echo(line, err=True)
 
 
 def _listening(address: Address) -> socket.socket:

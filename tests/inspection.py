@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from log.block import Point
 from log.directory import DataDirectory
 from log.log import Log
 from log.row import Cursor, Reject
@@ -31,6 +32,20 @@ def cursor(place: Path, name: str = "out") -> Cursor:
     """Give a sink's cursor as the log has it."""
     with _opened(place) as log:
         return log.cursors()[name]
+
+
+def cursors(place: Path) -> dict[str, Cursor]:
+    """Give the cursors of all sinks."""
+    with _opened(place) as log:
+        return dict(log.cursors())
+
+
+def points(place: Path) -> list[Point]:
+    """Give every stream's point of reference, none where there is no log yet."""
+    if not DataDirectory(place / "data").has_log():
+        return []
+    with _opened(place) as log:
+        return [point for _, point in log.points().values()]
 
 
 def records(place: Path) -> bytes:
