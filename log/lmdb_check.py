@@ -165,7 +165,8 @@ class _Walk:
             page = self.file.page(number)
             _check_level(page_kind(page, number), level, record.depth)
             if level < record.depth:
-                below, nodes = children(page, bounds), []
+                is_native = table == FREE_LIST
+                below, nodes = children(page, bounds, is_native=is_native), []
             else:
                 below, nodes = [], self._entries(table, page, bounds)
             self._claim(number, 1)

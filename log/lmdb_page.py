@@ -126,10 +126,11 @@ def _strange_kind(header: bytes, flags: int, expected: str) -> str:
     return f"it is {name}, not {expected}"
 
 
-def children(page: bytes, bounds: Bounds) -> list[Child]:
+def children(page: bytes, bounds: Bounds, *, is_native: bool = False) -> list[Child]:
     """Give the pages under a branch, in order; raises PageError.
 
-    The first key of a branch is never looked at: it stands for `bounds.low`.
+    The first key of a branch is never looked at: it stands for `bounds.low`. Native
+    keys are turned around, as `entries` does.
     """
     offsets, heads = _heads(page)
     if len(offsets) < _BRANCH_CHILDREN_MIN:
@@ -140,6 +141,8 @@ def children(page: bytes, bounds: Bounds) -> list[Child]:
         page[offset + _NODE_BYTES : offset + _NODE_BYTES + size]
         for offset, size in zip(offsets, key_sizes, strict=True)
     ]
+    if is_native:
+        keys = [key[::-1] for key in keys]
     keys[0] = bounds.low
     _check_order(keys, bounds)
     ends: list[bytes | None] = [*keys[1:], bounds.high]

@@ -196,7 +196,14 @@ class Copier:
         )
 
     def _copy_blocks(self, progress: Progress) -> None:
-        """Copy blocks up to the log's end as it was seen."""
+        """Copy blocks up to the log's end as it was seen.
+
+        Their pipelines' names, if there are new ones, are there before them.
+        """
+        names = self.log.meta.pipelines
+        if self.copy.meta.pipelines != names:
+            meta = attrs.evolve(self.copy.meta, pipelines=names)
+            self.copy.commit(Transaction(meta=meta))
         for blocks in in_lots(self._blocks()):
             self.copy.commit(Transaction(blocks))
             self.block_bytes += sum(len(block.encoded) for block in blocks)

@@ -6,7 +6,7 @@ chain begins anew; their events, sequences, times and points stay what they were
 """
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import attrs
@@ -14,6 +14,7 @@ import attrs
 from log.block import Block, Point, Tail
 from log.directory import DataDirectory
 from log.log import Log, Transaction
+from log.row import Cursor
 from recovery.archive import Archive
 from recovery.copying import Progress, in_lots, read_back, unseen
 from recovery.errors import AheadError, SnapshotError, StateError
@@ -158,6 +159,17 @@ def read_snapshot(
     return snapshot
 
 
+def _placed(cursors: Mapping[str, Cursor], new: Log) -> dict[str, Cursor]:
+    """Give each sink's cursor in the new log: at its base, if it has no such place."""
+    base = new.base.sequence
+    return {
+        name: cursor
+        if base <= cursor.sequence <= new.tail.sequence
+        else attrs.evolve(cursor, sequence=base)
+        for name, cursor in cursors.items()
+    }
+
+
 def compact(
     log: Log,
     snapshot: Snapshot,
@@ -167,10 +179,10 @@ def compact(
 ) -> Compacted:
     """Write the new log into an empty directory; whole, read back, flushed on return.
 
-    A sink behind the base, which only a snapshot chosen by the operator allows,
-    goes on from the base. Events of a log that went on otherwise than the snapshot
-    stay behind. Events that are not in the new log go to the archive, if there is one,
-    which is there before the new log is.
+    A sink behind the base, which only a snapshot chosen by the operator allows, or
+    beyond the end goes on from the base. Events of a log that went on otherwise than
+    the snapshot stay behind. Events that are not in the new log go to the archive, if
+    there is one, which is there before the new log is.
     """
     base = snapshot.sequence
     cursors = log.cursors()
@@ -188,21 +200,16 @@ def compact(
         gaps=_gaps_after(log, base) if is_witnessed else (),
     )
     base_state = attrs.evolve(snapshot, log_id=meta.log_id, block_sequence=base)
-    behind = {name for name, cursor in cursors.items() if cursor.sequence < base}
     archived = 0
     with target.new_log(meta, base_state.encode()) as new:
         if is_witnessed and base < log.tail.sequence:
             for blocks in in_lots(_sealed_anew(new.tail, _noted(log, base, points))):
                 new.commit(Transaction(blocks))
                 progress(new.tail.sequence)
+        placed = _placed(cursors, new)
         new.commit(
             Transaction(
-                cursors={
-                    name: attrs.evolve(cursor, sequence=base)
-                    if name in behind
-                    else cursor
-                    for name, cursor in cursors.items()
-                },
+                cursors=placed,
                 points=tuple(point for _, point in points.values()),
                 rejects=tuple(reject for _, reject in log.rejects()),
             )
@@ -212,7 +219,7 @@ def compact(
             dropped = base if is_witnessed else log.tail.sequence
             archived = archive.write(_events_until(log, dropped))
     last = new.tail.sequence
-    moved = tuple(sorted(behind))
+    moved = tuple(sorted(name for name in cursors if placed[name] != cursors[name]))
     return Compacted(meta.log_id, base, last, moved, is_fork, archived)
 
 

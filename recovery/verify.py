@@ -271,6 +271,10 @@ class Verifier:
         if block.last_sequence <= settled:
             for point in block.points:
                 self._points[point.stream_id] = (block.last_sequence, point)
+        if block.pipeline >= len(self.log.meta.pipelines):
+            reason = f"it is of pipeline {block.pipeline}, which the log does not name"
+            first, last = block.first_sequence, block.last_sequence
+            self._find(DAMAGE, "block", reason, first, last)
         if not block.records.is_gap:
             self._result.blocks += 1
             self._result.events += block.records.count

@@ -149,6 +149,24 @@ def state_of(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
+class TestParent:
+    """The process that waits for the one that works."""
+
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT])
+    def test_nobody_works_without_it(self, data: Path, number: int) -> None:
+        """When it ends, even by SIGKILL, so does a child, even one that is at rest."""
+        pid, terminal = start_on_terminal(data)
+        read_until(terminal, b"replay")
+        [child] = children_of(pid)
+        os.kill(child, signal.SIGSTOP)
+        os.kill(pid, number)
+        if number != signal.SIGKILL:
+            os.kill(child, signal.SIGCONT)
+        os.waitpid(pid, 0)
+        os.close(terminal)
+        wait_until(lambda: not Path(f"/proc/{child}").exists(), "the child's end")
+
+
 class TestLongWork:
     """While a command works."""
 

@@ -128,6 +128,24 @@ class TestAgainstLmdb:
             assert next(written.file.rows(record, key)) == (key, value)
             assert written.file.floor(record, key + b"x") == (key, value)
 
+    def test_a_deep_free_list(self, tmp_path: Path) -> None:
+        """Pages freed by many transactions while a reader stays are a sound list.
+
+        Their keys are native numbers, which sort in another order than their bytes.
+        """
+        path = str(tmp_path / "log")
+        with lmdb.open(path, max_dbs=1, map_size=1 << 30, sync=False) as environment:
+            table = environment.open_db(b"one")
+            with environment.begin():
+                for number in range(1000):
+                    with environment.begin(write=True) as transaction:
+                        transaction.put(b"key", b"%d" % number, db=table)
+            environment.sync(force=True)
+        written = Written((tmp_path / "log" / "data.mdb").read_bytes(), {})
+        assert written.meta.free.depth == 2
+        assert written.meta.free.leaf_pages > 2
+        assert check_structure(written.meta, written.read, {"one": None}).flaws == ()
+
     def test_long_lists_of_free_pages(self, tmp_path: Path) -> None:
         """A transaction that frees thousands of pages leaves a sound file."""
         many: dict[tuple[str, bytes], int | None] = {

@@ -414,6 +414,16 @@ class TestWaysOn:
             log.commit(changes)
         return data
 
+    def test_the_totals_that_are_left(self, short: Path, run: Run) -> None:
+        """`state` prints them, says that they lack what was lost, and ends with 1."""
+        for words in (("--json",), ()):
+            done = run("state", short, *words)
+            assert done.code == 1
+            assert done.stdout
+            assert "ends at sequence 6, and there is a snapshot at 10" in done.stderr
+        done = run("state", short, "--at", 6)
+        assert (done.code, "snapshot at 10" in done.stderr) == (0, False)
+
     @pytest.mark.parametrize("is_name_alone", [False, True])
     def test_begin_at_the_snapshot(
         self, short: Path, run: Run, *, is_name_alone: bool
@@ -429,15 +439,20 @@ class TestWaysOn:
         assert (state["sequence"], state["totals"]) == (10, tally(VOTES))
 
     def test_where_the_log_went_on(self, short: Path, run: Run) -> None:
-        """Events that do not follow the snapshot stay behind, and that is said."""
+        """Events that do not follow the snapshot stay behind, and that is said.
+
+        A sink that had come further goes on from the base: what is made is sound.
+        """
         directory = DataDirectory(short)
         with contextlib.closing(directory.open_log()) as log:
             append_votes(log, [(b"x", 1)] * 5)
+            log.commit(Transaction(cursors={"out": Cursor(11, 143)}))
         to = short.parent / "to"
         file = SnapshotDirectory(short / "snapshots").file(10)
         done = run("compact", short, to, "--from-snapshot", file)
         assert done.code == 0
         assert "the log went on otherwise than the snapshot at 10" in done.stderr
+        assert run("verify", to).code == 0
         state = json.loads(run("state", to, "--json").stdout)
         assert (state["sequence"], state["totals"]) == (10, tally(VOTES))
         done = run("state", short)

@@ -87,6 +87,19 @@ def damage_row(log: Log, table: str, row: bytes, damage: Damage) -> None:
     log.store.commit([Change(table, row, damage(value))], 0)
 
 
+class TestPipelines:
+    """Blocks name their pipeline by its number."""
+
+    def test_one_that_has_no_name(self, kept: Kept) -> None:
+        """A block of a pipeline that the log does not name is damage."""
+        kept.append((0, [b"m1"]))
+        block = Block.seal(kept.log.tail, Records.pack([b"m2"]), time_ns=99, pipeline=2)
+        kept.log.commit(Transaction((block,)))
+        result = Verifier(kept.log, kept.snapshots, None).run()
+        [finding] = result.damage
+        assert "of pipeline 2, which the log does not name" in finding.reason
+
+
 class TestSound:
     """Nothing is found where nothing is wrong."""
 

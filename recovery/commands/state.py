@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from alphabet.command_line import DamageError, option
+from log.block import SEQUENCE_MAX
 from log.errors import DamagedError
 from recovery.commands.endless import interval_option
 from recovery.commands.moment_type import MomentType
@@ -30,6 +31,7 @@ from recovery.moment import (
     find_time,
     format_instant,
 )
+from recovery.snapshot import Snapshot
 
 
 @click.command()
@@ -136,3 +138,22 @@ def _print_state(place: Place, at: Moment | None, format_: str) -> None:
     click.echo(format_totals(machine, format_, facts), nl=False)
     if format_ == "table":
         tell_replay(recovered, time_ns, seconds)
+    if at is None:
+        _check_tail(place)
+
+
+def _check_tail(place: Place) -> None:
+    """Raise DamageError if a snapshot tells that the log's last events were lost."""
+    snapshots = list(place.snapshots.newest(SEQUENCE_MAX))
+    # A server may have gone on, and taken the newest since.
+    place.log.refresh()
+    last = place.log.tail.sequence
+    for sequence, found in snapshots:
+        is_ours = isinstance(found, Snapshot) and found.log_id == place.log.meta.log_id
+        if is_ours and sequence > last:
+            raise DamageError(
+                f"{place.log.store.path} ends at sequence {last}, and there is a "
+                f"snapshot at {sequence}: what came between is lost, and these totals "
+                "lack it; 'alphabet-replay snapshots' names the file, 'alphabet-replay "
+                "compact' takes it with --from-snapshot"
+            )
