@@ -18,6 +18,7 @@ NAMES = (
     "restart",
     "memory",
     "event_path",
+    "connector",
     "limits",
     "profile",
     "beside",
