@@ -192,9 +192,9 @@ class ConnectorIn:
         """Say what may be said by now."""
         self._taken.dues.clear()  # What is said is not added to.
         given, points = 0, dict[int, int]()
-        if self._is_freed or self._withheld * 2 >= self.credits:
-            # Some senders ask for a stream again on an ACK only.
-            given, self._withheld, self._is_freed = self._withheld, 0, False
+        is_freed, self._is_freed = self._is_freed, False
+        if is_freed or self._withheld * 2 >= self.credits:
+            given, self._withheld = self._withheld, 0
         while self._dues and self._dues[0].is_ready:
             due = self._dues.popleft()
             stream = due.stream
@@ -206,6 +206,9 @@ class ConnectorIn:
             else:
                 points[stream.stream_id] = stream.point
             given += due.credits
+        if is_freed and not (given or points):
+            # Some senders ask for a stream again on an ACK only.
+            self._say(Ack(0))
         self._give_back(given, points)
 
     def tick(self, now: float) -> None:

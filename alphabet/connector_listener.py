@@ -17,6 +17,7 @@ from alphabet.address import Address
 from alphabet.connector_frames import FRAME_BYTES_MAX
 from alphabet.connector_receiver import Session, State
 from alphabet.frame_buffer import FrameBuffer
+from alphabet.keepalive import keep_alive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,7 +172,7 @@ class ConnectorListener:
             return  # It was gone before it was accepted.
         accepted.settimeout(0)
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        keep_alive(accepted)
         deadline = time.monotonic() + GREET_SECONDS_MAX
         self._connections[accepted.fileno()] = Connection(
             accepted, str(Address(host, port)), Session(self.receiver), deadline

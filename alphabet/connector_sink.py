@@ -33,6 +33,7 @@ from alphabet.connector_out import (
 )
 from alphabet.framing import FrameReader, decode_length
 from alphabet.journal import Journal
+from alphabet.keepalive import keep_alive
 from alphabet.subscription import Subscription
 from alphabet.waker import Waker
 from log import failpoint
@@ -171,7 +172,7 @@ class ConnectorSink:
             else:
                 connection.settimeout(0)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                keep_alive(connection)
                 return connection
         return None
 

@@ -238,9 +238,7 @@ class FileSink:
     def _note(self, step: Step, transaction: Transaction) -> None:
         """Append a step to the transaction log, and flush it."""
         line, standing = advance(self.standing, step, transaction)
-        left = memoryview(line)
-        while left:
-            left = left[os.write(self._log, left) :]
+        _write_all(self._log, line)
         self.flush(self._log)
         self._log_bytes += len(line)
         self.standing = standing
@@ -259,7 +257,7 @@ class FileSink:
         new = log.with_name(log.name + ".new")
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
         descriptor = os.open(new, flags, _FILE_MODE)
-        os.write(descriptor, line)
+        _write_all(descriptor, line)
         self.flush(descriptor)
         failpoint.reach("sink.before_log_rename")
         new.rename(log)
@@ -278,3 +276,10 @@ class FileSink:
             self.flush(directory)
         finally:
             os.close(directory)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it: where there is little room, the system takes a part."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]

@@ -30,6 +30,7 @@ from alphabet.connection import (
 from alphabet.framing import FrameFault, FrameReader, Frames
 from alphabet.inbox import Inbox
 from alphabet.journal import Journal
+from alphabet.keepalive import keep_alive
 from alphabet.waker import Waker
 
 RECEIVE_BYTES = 1 << 20
@@ -231,6 +232,7 @@ class Reception:
                     return
                 continue
             set_reset(accepted, is_on=True)
+            keep_alive(accepted)
             peer = format_peer(address)
             if len(self._connections) >= self.limits.connections_max:
                 self.journal.warning(

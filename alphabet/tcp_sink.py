@@ -22,6 +22,7 @@ import attrs
 from alphabet.address import Address
 from alphabet.delivery import Delivery
 from alphabet.journal import Journal
+from alphabet.keepalive import keep_alive
 from alphabet.outputs import Outputs
 from alphabet.subscription import Subscription
 from alphabet.waker import Waker
@@ -159,7 +160,7 @@ class TcpSink:
                 self._has_failed_to_connect = False
                 connection.settimeout(0)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                keep_alive(connection)
                 self.journal.info(
                     f"sink {self.name}: connected to {self.address}, goes on after "
                     f"sequence {self.delivery.cursor.sequence}"

@@ -127,6 +127,8 @@ class TestStreams:
         no = refused(1)
         assert other.say(OTHER, NOTIFY) == [Ok(4), no]
         assert other.say(NOTIFY) == [no, Ack(2)]
+        holder.machine.lost()
+        assert other.answers() == [Ack(0)], "who asks again on an ACK waits for one"
 
     def test_a_takeover_ends_the_older_connection(self) -> None:
         """The same program and instance gets the stream; all of the older is freed."""
