@@ -29,6 +29,7 @@ _POINT = struct.Struct(">QQH")
 _CHECKSUM = struct.Struct(">I")
 HEADER_BYTES = _HEADER.size
 _BYTES_MIN = HEADER_BYTES + _CHECKSUM.size
+_NAME_BYTES_MAX = 2**16 - 1
 
 
 class BlockError(ValueError):
@@ -243,12 +244,7 @@ class Block:
         (checksum,) = _CHECKSUM.unpack_from(data, end)
         if zlib.crc32(memoryview(data)[start:end]) != checksum:
             raise BlockError("its checksum does not match")
-        if version != FORMAT_VERSION:
-            raise BlockError(f"its format version is {version}")
-        if flags & ~FLAG_GAP:
-            raise BlockError(f"its flags are {flags:#04x}")
-        if not first_sequence or not 0 < count <= SEQUENCE_MAX - first_sequence + 1:
-            raise BlockError(f"it claims {count} events from {first_sequence}")
+        _check_header(version, flags, first_sequence, count)
         points, body_start = _decode_points(
             data, start + HEADER_BYTES, end, point_count
         )
@@ -270,6 +266,45 @@ class Block:
             # A slice of all of it is the same bytes, uncopied.
             encoded=data[start : start + block_bytes],
         )
+
+
+def claimed_bytes(data: bytes, start: int = 0) -> int | None:
+    """Give the length that the header at `data[start]` claims for its block.
+
+    None where no block can have such a header, whatever its records are. It takes the
+    same time for every header, which is all that it looks at.
+    """
+    if len(data) - start < HEADER_BYTES:
+        return None
+    fields = _HEADER.unpack_from(data, start)
+    magic, version, flags, _, first_sequence, count, *_ = fields
+    block_bytes, record_bytes, point_count = fields[-3:]
+    try:
+        _check_header(version, flags, first_sequence, count)
+    except BlockError:
+        return None
+    least = _BYTES_MIN + point_count * _POINT.size
+    names_bytes_max = point_count * _NAME_BYTES_MAX
+    if flags & FLAG_GAP:
+        most = least + names_bytes_max
+    elif record_bytes:
+        least += count * record_bytes
+        most = least + names_bytes_max
+    else:
+        least += 4 * count
+        most = BLOCK_BYTES_MAX
+    is_possible = least <= block_bytes <= min(most, BLOCK_BYTES_MAX)
+    return block_bytes if magic == MAGIC and is_possible else None
+
+
+def _check_header(version: int, flags: int, first_sequence: int, count: int) -> None:
+    """Raise BlockError for numbers that no block has."""
+    if version != FORMAT_VERSION:
+        raise BlockError(f"its format version is {version}")
+    if flags & ~FLAG_GAP:
+        raise BlockError(f"its flags are {flags:#04x}")
+    if not first_sequence or not 0 < count <= SEQUENCE_MAX - first_sequence + 1:
+        raise BlockError(f"it claims {count} events from {first_sequence}")
 
 
 def _decode_points(

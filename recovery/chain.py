@@ -2,15 +2,17 @@
 
 A block follows another if it begins after the other's last event, names its checksum
 and is not older. Where blocks are missing the chain goes on behind the gap, with a
-block that something vouches for and whose own predecessor is not there: one that
-follows a block which was not taken belongs to that one's branch. Of all chains the
-one is taken that has most events of the blocks known to be the log's, then most
-events, then the newest end; so of two versions of an event never both are taken, and
-the choice is always the same.
+block that something vouches for, that is not older than what is before the gap, and
+whose own predecessor is not there: one that follows a block which was not taken
+belongs to that one's branch. Of all chains the one is taken that has most events of
+the blocks known to be the log's, then most events, then the newest end; so of two
+versions of an event never both are taken, and the choice is always the same. What is
+behind a gap may be of another branch all the same: nothing in a block tells.
 
 Pure: numbers in, numbers out.
 """
 
+import bisect
 from collections import defaultdict
 
 import attrs
@@ -106,7 +108,13 @@ def _segments(rows: Candidates, known: Marks, trusted: Marks) -> list[_Segment]:
         & (rows["previous_checksum"][1:] == rows["checksum"][:-1])
         & (rows["time_ns"][1:] >= rows["time_ns"][:-1])
         & (trusted[1:] == trusted[:-1])
+        & _has_own_end(rows)[:-1]
     )
+    # A chain may end amid newer blocks, for what is older than the rest of them.
+    times = rows["time_ns"]
+    is_older = ~is_linked & (times < np.maximum.accumulate(times))
+    passed = np.searchsorted(np.unique(times[is_older]), times)
+    is_linked[1:] &= passed[1:] == passed[:-1]
     # The last block may be left out, for one that begins with or amid its events.
     ends = np.append(np.flatnonzero(~is_linked)[1:] - 1, count - 1)
     is_linked[ends] = False
@@ -121,6 +129,17 @@ def _segments(rows: Candidates, known: Marks, trusted: Marks) -> list[_Segment]:
             starts, stops, known_totals, totals, strict=True
         )
     ]
+
+
+def _has_own_end(rows: Candidates) -> Marks:
+    """Mark those that no other ends like: what follows the others follows them all."""
+    order = np.lexsort((rows["checksum"], rows["last"]))
+    ends = rows[["last", "checksum"]][order]
+    is_same = ends[1:] == ends[:-1]
+    marks = np.ones(len(rows), np.bool_)
+    marks[order[1:][is_same]] = False
+    marks[order[:-1][is_same]] = False
+    return marks
 
 
 def _segment(
@@ -141,6 +160,40 @@ def _segment(
     )
 
 
+@attrs.define
+class _Ended:
+    """Segments that a gap may follow, by the time of their end.
+
+    Those are left out that are no better than one that is no newer, so that of what
+    is left the newest is the best.
+    """
+
+    _segments: list[_Segment] = attrs.Factory(list)
+
+    def add(self, segment: _Segment) -> None:
+        """Let a gap follow a segment too, if it has a value."""
+        place = bisect.bisect_right(
+            self._segments, segment.end_ns, key=lambda each: each.end_ns
+        )
+        before = self._segments[place - 1] if place else None
+        if _better(before, segment) is before:
+            return
+        stop = place
+        while (
+            stop < len(self._segments)
+            and _better(segment, self._segments[stop]) is segment
+        ):
+            stop += 1
+        self._segments[place:stop] = [segment]
+
+    def best_until(self, time_ns: int) -> _Segment | None:
+        """Give the best of those that ended by a time (inclusive)."""
+        place = bisect.bisect_right(
+            self._segments, time_ns, key=lambda each: each.end_ns
+        )
+        return self._segments[place - 1] if place else None
+
+
 def _best(segments: list[_Segment], base: Tail, *, is_strict: bool) -> _Segment | None:
     """Give the last segment of the best chain; `before` leads back from it."""
     by_end: defaultdict[tuple[int, int], list[_Segment]] = defaultdict(list)
@@ -151,11 +204,12 @@ def _best(segments: list[_Segment], base: Tail, *, is_strict: bool) -> _Segment 
             for before in by_end[segment.link]:
                 before.is_trusted |= before.end_ns <= segment.start_ns
     waiting = sorted(segments, key=lambda each: each.last, reverse=True)
-    behind: _Segment | None = None
+    ended = _Ended()
     best: _Segment | None = None
     for segment in segments:
         while waiting and waiting[-1].last + 1 < segment.first:
-            behind = _better(behind, waiting.pop())
+            ended.add(waiting.pop())
+        behind = ended.best_until(segment.start_ns)
         _join(segment, by_end[segment.link], behind, base, is_strict=is_strict)
         best = _better(best, segment)
     return best

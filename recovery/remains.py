@@ -129,7 +129,8 @@ class Remains:
     `base` is where it began, (0, 0) where nothing tells; `base_state` is None where
     it has none, and `is_base_lost` says that it had one. `log_id` may be empty.
     `last_known` is the last sequence that anything but a snapshot names. `torn`
-    counts places where a block begins and is not whole.
+    counts places where a block begins and is not whole. With `is_certain` a whole tree
+    tells which blocks are the log's.
     """
 
     chain: Chain
@@ -140,6 +141,7 @@ class Remains:
     base_state: Snapshot | None
     last_known: int
     torn: int
+    is_certain: bool
 
     @property
     def is_base_lost(self) -> bool:
@@ -188,7 +190,8 @@ def find_remains(
             *(cursor.sequence for cursor in rows.cursors.values()),
             *(written for written, _ in rows.points.values()),
         ),
-        torn=len(scan.torn),
+        torn=scan.torn,
+        is_certain=is_certain,
     )
 
 

@@ -55,13 +55,14 @@ Raises SalvageError where that does not tell enough."""
 class Salvaged:
     """What the new log is, and what became of the old one.
 
-    `events` are those that were saved. `sealed_anew` counts the blocks whose bytes
-    are not the old ones. `snapshots` are those that went along, by sequence. `streams`
-    counts points of reference; those in `streams_back` were beyond what is left, and
-    their senders may give the lost events again. `copies` counts blocks found again,
-    `torn` places where a block begins that is not whole, `ignored_more` the blocks
-    that were not taken beyond those named in `ignored`. `doubtful` names the tables
-    whose rows had to be looked for.
+    `events` are those that were saved. `sealed_anew` counts the blocks whose bytes are
+    not the old ones, and `unproven` those of them that may be of another branch than
+    what is before the gap. `snapshots` are those that went along, by sequence.
+    `streams` counts points of reference; those in `streams_back` were beyond what is
+    left, and their senders may give the lost events again. `copies` counts blocks found
+    again, `torn` places where a block begins that is not whole, `ignored_more` the
+    blocks that were not taken beyond those named in `ignored`. `doubtful` names the
+    tables whose rows had to be looked for.
     """
 
     log_id: str
@@ -71,6 +72,7 @@ class Salvaged:
     blocks: int
     events: int
     sealed_anew: int
+    unproven: int
     gaps: tuple[Gap, ...]
     snapshots: tuple[int, ...]
     streams: int
@@ -187,6 +189,7 @@ def salvage(
             blocks=writer.blocks,
             events=writer.events,
             sealed_anew=writer.sealed_anew,
+            unproven=0 if remains.is_certain else writer.sealed_anew,
             gaps=plan.gaps,
             snapshots=tuple(each.sequence for each in plan.snapshots),
             streams=len(writer.points.keys() | points.keys()),

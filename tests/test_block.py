@@ -21,6 +21,7 @@ from log.block import (
     Point,
     Records,
     Tail,
+    claimed_bytes,
 )
 from log.lmdb_store import DATA_FILE, LmdbStore
 from log.store import BLOCKS, Change
@@ -298,6 +299,13 @@ class TestDamage:
     def test_a_forged_copy_is_the_same(self) -> None:
         """The forger of these tests changes nothing else."""
         assert forge(SMALL, COUNT, 2) == SMALL.encoded
+
+    @given(block=samples.blocks, rest=st.binary(max_size=9))
+    def test_every_block_is_what_its_header_claims(
+        self, block: Block, rest: bytes
+    ) -> None:
+        """The header of a block, alone, tells its length."""
+        assert claimed_bytes(block.encoded[:HEADER_BYTES] + rest) == len(block.encoded)
 
 
 class TestScan:

@@ -80,7 +80,7 @@ def candidates(draw: st.DrawFn) -> list[Found]:
                 first + draw(st.integers(0, 2)),
                 previous,
                 draw(st.integers(0, 2)),
-                draw(st.integers(0, 1)),
+                draw(st.integers(0, 3)),
                 draw(st.integers(0, 5)) == 0,
                 draw(st.integers(0, 3)) == 0,
                 draw(st.booleans()),
@@ -111,7 +111,8 @@ def all_chains(
     def can_follow(one: Found, other: Found) -> bool:
         if is_strict and not is_backed(other):
             return False
-        return other.follows(one) or (other.first > one.last + 1 and is_root(other))
+        is_behind = other.first > one.last + 1 and other.time >= one.time
+        return other.follows(one) or (is_behind and is_root(other))
 
     waiting: list[tuple[Found, ...]] = [(f,) for f in found if can_begin(f)]
     while waiting:
@@ -273,6 +274,46 @@ def test_a_branch_is_not_entered_in_the_middle() -> None:
     # Where it cannot be told that it is another branch, it is.
     found = [*trunk, *short, *long[2:]]
     assert places(chosen(found, Tail(0, 0))) == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_what_is_older_is_not_taken_behind_a_gap() -> None:
+    """Where times go back across a gap, what is behind it is of another branch."""
+    new = [attrs.evolve(f, time=9) for f in line(3)]
+    old = [attrs.evolve(f, time=5) for f in line(2, 9)]
+    assert places(chosen([*new, *old], Tail(0, 0))) == [0, 1, 2]
+    for time in (9, 10):
+        younger = [attrs.evolve(f, time=time) for f in old]
+        assert places(chosen([*new, *younger], Tail(0, 0))) == [0, 1, 2, 3, 4]
+
+
+def test_a_gap_is_behind_the_best_that_is_not_newer() -> None:
+    """The chain that is best of all is passed over for one that a gap may follow."""
+    trunk = line(3)
+    long = [attrs.evolve(f, time=9) for f in _branch(trunk, 3, 200)]
+    short = [attrs.evolve(f, time=4) for f in _branch(trunk, 2, 100)]
+    behind = [attrs.evolve(f, time=5) for f in line(4, 15)]
+    found = [*trunk, *long, *short, *behind]
+    assert places(chosen(found, Tail(0, 0))) == [0, 1, 2, 6, 7, 8, 9, 10, 11]
+
+
+def test_what_is_newer_and_worse_is_passed_over() -> None:
+    """Of two chains that a gap may follow the better one is taken, not the newer."""
+    newer = Found(3, 11, 99, 98, time=4)
+    behind = [attrs.evolve(f, time=5) for f in line(1, 15)]
+    assert places(chosen([*line(5), newer, *behind], Tail(0, 0))) == [0, 1, 2, 3, 4, 6]
+
+
+def test_a_branch_is_left_for_more_that_is_older() -> None:
+    """A chain ends amid linked blocks, where what it can go on with is worth more."""
+    linked = [attrs.evolve(f, time=n) for n, f in enumerate(line(6))]
+    older = [attrs.evolve(f, time=2) for f in line(9, 21, branch=500)]
+    assert places(chosen([*linked, *older], Tail(0, 0))) == [0, 1, 2, *range(6, 15)]
+
+
+def test_what_follows_two_that_end_alike_follows_either() -> None:
+    """A chain goes on from the one that is the log's, whichever lies beside it."""
+    found = [Found(1, 1, 1, 0), Found(1, 1, 0, 0), Found(2, 2, 0, 5), Found(3, 3, 5, 6)]
+    assert places(chosen(found, Tail(0, 0))) == [1, 2, 3]
 
 
 def test_nothing_found_is_an_empty_chain() -> None:

@@ -464,6 +464,7 @@ class TestGaps:
             assert gaps(result) == [gap(first, first + 2)]
             assert firsts(log) == set(range(1, 31, 3)) - {first}
             assert result.sealed_anew == 9 - number
+            assert result.unproven == (0 if has_meta_pages else 9 - number)
             assert log.cursors() == ruin.cursors
             times = [block.time_ns for block in log.read(0)]
             assert times == sorted(times)

@@ -248,6 +248,7 @@ def _lines(
     yield f"rejects: {result.rejects}"
     counts = {
         "sealed anew, behind a gap": result.sealed_anew,
+        "of these not proven to be of the branch before the gap": result.unproven,
         "blocks found more than once": result.copies,
         "places where a block seems to begin and is not whole": result.torn,
         "bytes that cannot be read": unreadable_bytes,
