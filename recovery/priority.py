@@ -28,8 +28,8 @@ AUTOGROUP = Path("/proc/self/autogroup")
 PROCESSES = Path("/proc")
 """Where Linux counts what each process has used."""
 
-WORK_SECONDS = 0.02
-REST_SECONDS = 0.13
+WORK_SECONDS = 0.015
+REST_SECONDS = 0.15
 """How long a child works, then rests, while the server is at work."""
 WORKING_SHARE = 0.5
 """A server is at work if it uses more than this share of one processor."""
