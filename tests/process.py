@@ -43,6 +43,11 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
         time.sleep(_POLL_SECONDS)
 
 
+def state_of(pid: int) -> str:
+    """Give a process's state, a letter."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Give the environment that our programs run in."""
     inherited = {

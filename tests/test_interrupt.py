@@ -13,7 +13,7 @@ import pytest
 
 from log.directory import DataDirectory
 from tests.machines import write_votes
-from tests.process import ROOT, SECONDS_MAX, environment, wait_until
+from tests.process import ROOT, SECONDS_MAX, environment, state_of, wait_until
 
 PROGRAMS = {"alphabet": "run_alphabet", "alphabet-replay": "run_alphabet_replay"}
 
@@ -142,11 +142,6 @@ def children_of(pid: int) -> list[int]:
     """Give a process's children."""
     file = Path(f"/proc/{pid}/task/{pid}/children")
     return [int(word) for word in file.read_text().split()]
-
-
-def state_of(pid: int) -> str:
-    """Give a process's state, a letter."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 class TestParent:

@@ -12,7 +12,7 @@ import pytest
 
 from recovery import priority
 from recovery.priority import Governor
-from tests.process import SECONDS_MAX, wait_until
+from tests.process import SECONDS_MAX, state_of, wait_until
 
 TICKS = os.sysconf("SC_CLK_TCK")
 """How many are a second."""
@@ -32,11 +32,6 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
-
-
-def state_of(pid: int) -> str:
-    """Give a process's state, a letter."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 class TestGovernor:

@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from alphabet.command_line import DamageError, option
-from log.block import SEQUENCE_MAX
 from log.errors import DamagedError
 from recovery.commands.endless import interval_option
 from recovery.commands.moment_type import MomentType
@@ -22,6 +21,7 @@ from recovery.commands.place import (
 from recovery.commands.progress import progress
 from recovery.commands.totals import format_totals, tell_notices, tell_replay
 from recovery.commands.watch import watch_totals
+from recovery.errors import SnapshotError
 from recovery.moment import (
     Instant,
     Moment,
@@ -31,7 +31,6 @@ from recovery.moment import (
     find_time,
     format_instant,
 )
-from recovery.snapshot import Snapshot
 
 
 @click.command()
@@ -144,13 +143,16 @@ def _print_state(place: Place, at: Moment | None, format_: str) -> None:
 
 def _check_tail(place: Place) -> None:
     """Raise DamageError if a snapshot tells that the log's last events were lost."""
-    snapshots = list(place.snapshots.newest(SEQUENCE_MAX))
+    sequences = place.snapshots.sequences()
     # A server may have gone on, and taken the newest since.
     place.log.refresh()
     last = place.log.tail.sequence
-    for sequence, found in snapshots:
-        is_ours = isinstance(found, Snapshot) and found.log_id == place.log.meta.log_id
-        if is_ours and sequence > last:
+    for sequence in [each for each in sequences if each > last]:
+        try:
+            found = place.snapshots.read(sequence)
+        except SnapshotError:
+            continue
+        if found.log_id == place.log.meta.log_id:
             raise DamageError(
                 f"{place.log.store.path} ends at sequence {last}, and there is a "
                 f"snapshot at {sequence}: what came between is lost, and these totals "
