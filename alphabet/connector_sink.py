@@ -31,9 +31,9 @@ from alphabet.connector_out import (
     Round,
     State,
 )
+from alphabet.dialing import dial
 from alphabet.framing import FrameReader, decode_length
 from alphabet.journal import Journal
-from alphabet.keepalive import keep_alive
 from alphabet.subscription import Subscription
 from alphabet.waker import Waker
 from log import failpoint
@@ -41,7 +41,6 @@ from log.errors import LogError
 from log.row import Cursor
 from recovery.errors import RecoveryError
 
-CONNECT_SECONDS_MAX = 5.0
 RETRY_SECONDS_MIN = 0.05
 RETRY_SECONDS_MAX = 1.0
 IDLE_SECONDS = 1.0
@@ -156,9 +155,7 @@ class ConnectorSink:
                     return None
                 time.sleep(seconds)
             try:
-                connection = socket.create_connection(
-                    (self.address.host, self.address.port), CONNECT_SECONDS_MAX
-                )
+                connection = dial(self.address)
             except OSError as error:
                 if not is_told:
                     is_told = True
@@ -170,9 +167,6 @@ class ConnectorSink:
                     return None
                 self._failures += 1
             else:
-                connection.settimeout(0)
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                keep_alive(connection)
                 return connection
         return None
 

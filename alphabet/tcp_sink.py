@@ -21,8 +21,8 @@ import attrs
 
 from alphabet.address import Address
 from alphabet.delivery import Delivery
+from alphabet.dialing import dial
 from alphabet.journal import Journal
-from alphabet.keepalive import keep_alive
 from alphabet.outputs import Outputs
 from alphabet.subscription import Subscription
 from alphabet.waker import Waker
@@ -30,7 +30,6 @@ from log.errors import LogError
 from log.row import Cursor
 from recovery.errors import RecoveryError
 
-CONNECT_SECONDS_MAX = 5.0
 RETRY_SECONDS_MIN = 0.05
 RETRY_SECONDS_MAX = 1.0
 WATCH_SECONDS = 0.02
@@ -142,9 +141,7 @@ class TcpSink:
         wait_seconds = RETRY_SECONDS_MIN
         while self._drain_until is None or time.monotonic() < self._drain_until:
             try:
-                connection = socket.create_connection(
-                    (self.address.host, self.address.port), CONNECT_SECONDS_MAX
-                )
+                connection = dial(self.address)
             except OSError as error:
                 if not self._has_failed_to_connect:
                     self._has_failed_to_connect = True
@@ -158,9 +155,6 @@ class TcpSink:
                 wait_seconds = min(2 * wait_seconds, RETRY_SECONDS_MAX)
             else:
                 self._has_failed_to_connect = False
-                connection.settimeout(0)
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                keep_alive(connection)
                 self.journal.info(
                     f"sink {self.name}: connected to {self.address}, goes on after "
                     f"sequence {self.delivery.cursor.sequence}"
