@@ -8,7 +8,7 @@ READY := .venv/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test format lint types cover soak bench bench-quick bench-peers man check clean
+.PHONY: help setup run demo test format lint types cover soak endurance bench bench-quick bench-peers man check clean
 
 help: ## List the targets
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ cover: $(READY) ## Run all but the slow tests and report the branches they miss
 
 soak: $(READY) ## Run all tests at length: many more examples and crashes
 	ALPHABET_SOAK=1 $(BIN)/pytest --override-ini faulthandler_timeout=7200 $(ARGS)
+
+endurance: $(READY) ## Let everything happen at once for an hour, and print a report
+	$(BIN)/python -m tests.endurance_report $(ARGS)
 
 bench: $(READY) ## Measure everything within an hour, or PART alone; results go to docs/benchmarks
 	$(BIN)/python -m bench $(PART) --output docs/benchmarks $(ARGS)

@@ -151,6 +151,10 @@ class Relay:
         """Cut a connection as soon as the target's n-th answer from now has arrived."""
         self._ask(lambda: setattr(self, "answers_left", number))
 
+    def forget(self) -> None:
+        """Drop what was said on connections that have ended."""
+        self._ask(lambda: setattr(self, "links", list(self._open)))
+
     def hang_up(self) -> None:
         """Half-close towards the target, and lose what was not let through.
 
