@@ -7,7 +7,7 @@ To survive, with nothing lost that was acknowledged:
 - a commit fails and is stored all the same (`Fault.KEPT`);
 - a commit fails, and from then on nothing can be begun (`Fault.REFUSED`);
 - the disk is full for a while (`Fault.FULL`), or the map is;
-- the power fails: not tested here, measured in docs/FORMAT.md.
+- the power fails: see `tests/power_loss.py`.
 
 To detect, and to name the place of:
 
