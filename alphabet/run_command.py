@@ -254,6 +254,7 @@ def _serve(settings: Settings, machine: Machine, journal: Journal) -> None:
             "the module serialize and deserialize"
         )
     with assembled(settings, machine, journal) as server:
+        server.wake_on_signals()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: _stop(server))
         # A closed standard output is no reason not to count.

@@ -97,6 +97,10 @@ class Server:
         """
         self._attention.wake()
 
+    def wake_on_signals(self) -> None:
+        """Let a signal wake `run`, whichever thread it reaches."""
+        self._attention.wake_on_signals()
+
     def run(self) -> None:
         """Serve until stopped; raises what ended a thread."""
         sinks = [self._start(f"sink {sink.name}", sink.run) for sink in self.sinks]

@@ -5,6 +5,7 @@ any thread calls `wake`. A wake that comes before the wait is not lost.
 """
 
 import contextlib
+import signal
 import socket
 
 import attrs
@@ -32,6 +33,14 @@ class Waker:
         # A full pair has a wake in it already; a closed one has nobody waiting.
         with contextlib.suppress(BlockingIOError, OSError):
             self._pair[1].send(b"\0")
+
+    def wake_on_signals(self) -> None:
+        """Wake at every signal that Python handles; for the main thread to call.
+
+        The system may give a signal to any thread, and Python's handlers run in the
+        main one alone: asleep, it would not hear of it.
+        """
+        signal.set_wakeup_fd(self._pair[1].fileno(), warn_on_full_buffer=False)
 
     def clear(self) -> None:
         """Take all wakes that have come."""

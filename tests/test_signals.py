@@ -77,6 +77,20 @@ def in_background(
     return done
 
 
+def thread_id(server: Server, name: str) -> int:
+    """Give the id that the system knows one of a server's threads by."""
+    tasks = Path(f"/proc/{server.pid}/task")
+    found: list[int] = []
+
+    def is_there() -> bool:
+        comms = list(tasks.glob("*/comm"))
+        found[:] = [int(c.parent.name) for c in comms if c.read_text() == f"{name}\n"]
+        return bool(found)
+
+    wait_until(is_there, f"a thread {name}")
+    return found[0]
+
+
 def replayed(count: int) -> str:
     """Give the line that tells how much was replayed."""
     return f"RESILIENCE: Replayed {count} entries from recovery log file."
@@ -167,6 +181,16 @@ class TestStop:
             assert server.stop() == 0
         brought = trace(receiver.connections, outputs(votes[: count + 10]))
         assert brought == [range(count), range(count, count + 10)]
+
+    def test_whichever_thread_the_signal_reaches(self, tmp_path: Path) -> None:
+        """A signal that the system gives to another thread stops it as well.
+
+        So it may be after a stop and a continue, or beside a debugger.
+        """
+        with serving(tmp_path) as server:
+            assert submit(server.port, wire(VOTES))
+            os.kill(thread_id(server, "commit"), signal.SIGTERM)
+            assert server.wait() == 0
 
     def test_partial_frames(self, tmp_path: Path) -> None:
         """Whole frames count, unfinished ones are told, and nobody has a receipt."""
