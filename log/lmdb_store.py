@@ -68,6 +68,7 @@ class LmdbStore:
     path: Path
     _environment: lmdb.Environment
     _tables: dict[str, lmdb._Database]
+    _file_id: tuple[int, int]
     _reading: threading.Lock = attrs.Factory(threading.Lock)
     _is_closed: bool = False
 
@@ -97,11 +98,14 @@ class LmdbStore:
                 table: environment.open_db(table.encode(), create=is_new)
                 for table in TABLES
             }
+            file_id = _file_id(path)
         except lmdb.NotFoundError as error:
             raise DamagedError(path, None, f"a table is missing: {error}") from error
         except lmdb.Error as error:
             raise _read_failure(path, error) from error
-        return cls(path, environment, tables)
+        except OSError as error:
+            raise DirectoryError(path, error.strerror or str(error)) from error
+        return cls(path, environment, tables, file_id)
 
     def commit(self, changes: Sequence[Change], sequence: int) -> None:
         """Apply all changes, durable on return; see `Store.commit`."""
@@ -113,6 +117,7 @@ class LmdbStore:
             except lmdb.Error as error:
                 raise self._commit_failure(sequence, error) from error
             else:
+                self._check_place(sequence)
                 return
 
     def get(self, table: str, key: bytes) -> bytes | None:
@@ -189,6 +194,16 @@ class LmdbStore:
             failpoint.reach("commit.before_flush")
         failpoint.reach("commit.after_flush")
 
+    def _check_place(self, sequence: int) -> None:
+        """Raise CommitError unless the next start will find what we write."""
+        try:
+            is_there = _file_id(self.path) == self._file_id
+        except OSError:
+            is_there = False
+        if not is_there:
+            reason = f"{DATA_FILE} was removed, replaced or moved away while in use"
+            raise CommitError(self.path, sequence, reason)
+
     def _grow(self, sequence: int, cause: lmdb.Error) -> None:
         # A view or transaction that outlives the old map kills the process.
         with self._reading:
@@ -210,9 +225,11 @@ class LmdbStore:
     def _commit_failure(self, sequence: int, error: lmdb.Error) -> LogError:
         code = error.code
         is_full = code in _FULL_CODES
-        if not is_full and code in _UNCLEAR_CODES:
-            disk = os.statvfs(self.path)
-            is_full = disk.f_bavail * disk.f_frsize < _NEARLY_FULL_BYTES
+        if code in _UNCLEAR_CODES:
+            # A directory that is gone is not a full one.
+            with contextlib.suppress(OSError):
+                disk = os.statvfs(self.path)
+                is_full = disk.f_bavail * disk.f_frsize < _NEARLY_FULL_BYTES
         if is_full:
             return DiskFullError(self.path, sequence, code)
         return CommitError(self.path, sequence, f"LMDB says: {error}")
@@ -269,6 +286,12 @@ def read_meta(path: Path) -> MetaPage:
         except LmdbFileError as error:
             failure = error
     raise DamagedError(path, None, str(failure)) from failure
+
+
+def _file_id(path: Path) -> tuple[int, int]:
+    """Tell which file is at the data file's place, whatever its name was before."""
+    found = (path / DATA_FILE).stat()
+    return found.st_dev, found.st_ino
 
 
 def _begin_reading(environment: lmdb.Environment) -> lmdb.Transaction:
