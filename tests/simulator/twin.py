@@ -1,0 +1,110 @@
+"""The server's code, executed a second time: against the simulated machine.
+
+The modules that touch threads, clocks or sockets are imported anew while the simulated
+ones stand in for the standard library's. All that is pure is shared with everybody.
+"""
+
+import functools
+import importlib
+import itertools
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import attrs
+
+import alphabet
+import alphabet.assembly
+from alphabet.connector_in import ConnectorIn
+from tests.simulator import system
+
+EDGE = [
+    "waker",
+    "keepalive",
+    "dialing",
+    "connection",
+    "inbox",
+    "feed",
+    "subscription",
+    "snapshotter",
+    "tcp_sink",
+    "console_sink",
+    "connector_sink",
+    "reception",
+    "sources",
+    "connector_sources",
+    "startup",
+    "server",
+    "assembly",
+]
+"""What touches threads, clocks or sockets; each stands behind those it imports."""
+
+FEED_BYTES_MAX = 150
+
+
+@attrs.define
+class Numbers:
+    """Numbers that nobody has yet in this run."""
+
+    left: "itertools.count[int]" = attrs.Factory(itertools.count)
+
+
+_numbers = Numbers()
+
+
+def begin() -> None:
+    """Begin a run: count from nothing."""
+    load()
+    _numbers.left = itertools.count()
+    system.wire.ids = itertools.count()
+
+
+@functools.cache
+def load() -> Any:  # noqa: ANN401 - each attribute is a module
+    """Give the modules of `EDGE`, as they are on the simulated machine."""
+    names = [f"alphabet.{name}" for name in EDGE]
+    stand_ins = system.modules()
+    kept = {name: sys.modules[name] for name in [*names, *stand_ins]}
+    for name in names:
+        del sys.modules[name]
+    sys.modules.update(stand_ins)
+    try:
+        made = {name: importlib.import_module(f"alphabet.{name}") for name in EDGE}
+    finally:
+        sys.modules.update(kept)
+        for name in EDGE:
+            setattr(alphabet, name, kept[f"alphabet.{name}"])
+    twin = SimpleNamespace(**made)
+    _adapt(twin)
+    return twin
+
+
+def _adapt(twin: Any) -> None:  # noqa: ANN401
+    """Make small what would take too long to fill, and same what is by chance."""
+    twin.assembly.Feed = functools.partial(
+        twin.feed.Feed, window_bytes_max=FEED_BYTES_MAX
+    )
+    twin.assembly._raise_file_limit = lambda _: None  # noqa: SLF001
+    twin.server._name_thread = lambda _: None  # noqa: SLF001
+    # What is kept in sets comes out in an order that addresses decide.
+    twin.connector_sources.ConnectorIn = numbered(ConnectorIn)
+    twin.reception.Connection = numbered(twin.connection.Connection)
+
+
+def numbered(base: Any) -> type:  # noqa: ANN401
+    """Give a class whose objects are ordered in sets by when they were made."""
+
+    class Numbered(base):  # type: ignore[misc]
+        """Hashes by its number."""
+
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments)
+            self.number = next(_numbers.left)
+
+        def __hash__(self) -> int:
+            return self.number
+
+        def __eq__(self, other: object) -> bool:
+            return self is other
+
+    return Numbered
