@@ -56,6 +56,8 @@ def report(run: Endurance) -> str:
 
 
 def _spread(values: Sequence[float], unit: str, digits: int = 0) -> str:
+    if not values:
+        return "never looked at"
     median = statistics.median(values)
     spread = f"median {median:.{digits}f}, most {max(values):.{digits}f} {unit}"
     return spread.rstrip()
