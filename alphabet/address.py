@@ -122,4 +122,4 @@ def _is_ipv6(text: str) -> bool:
         ipaddress.IPv6Address(text)
     except ValueError:
         return False
-    return text.isprintable()
+    return _is_word(text) and (_NOT_IN_HOSTS - {":"}).isdisjoint(text)
