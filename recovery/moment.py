@@ -65,7 +65,7 @@ def format_instant(time_ns: int) -> str:
     seconds, fraction = divmod(time_ns, _SECOND_NS)
     second = _EPOCH + dt.timedelta(seconds=seconds)
     digits = f".{fraction:09}".rstrip("0") if fraction else ""
-    return f"{second:%Y-%m-%dT%H:%M:%S}{digits}Z"
+    return f"{second.replace(tzinfo=None).isoformat()}{digits}Z"
 
 
 def find_sequence(log: Log, moment: Moment) -> int:
