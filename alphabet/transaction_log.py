@@ -134,8 +134,10 @@ def _read_line(line: bytes, standing: Standing | None) -> Standing:
     transaction = Transaction(
         bytes.fromhex("" if name == "-" else name), int(start), int(end)
     )
+    if _encode(step, transaction, standing.checksum if standing else 0)[0] != line:
+        raise ValueError("a line that is not written as it should be")
     if standing is None:
-        if step is not Step.BEGUN:
+        if step is not Step.BEGUN or transaction.start or transaction.end < 0:
             raise ValueError("a first line that begins no log")
         last_committed = transaction.name or None
         return Standing(transaction.end, None, last_committed, found)

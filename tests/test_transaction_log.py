@@ -1,6 +1,7 @@
 """A file sink's transaction log: what its lines come to, torn, changed or whole."""
 
 import itertools
+import zlib
 
 import pytest
 from hypothesis import given
@@ -112,6 +113,16 @@ class TestTransactionLog:
         """What does not begin with a whole first line is no torn log, but corrupt."""
         with pytest.raises(CorruptLineError, match=r"^byte 0: "):
             read_log(data)
+
+    @pytest.mark.parametrize(
+        "text",
+        [b"0 07 -", b"0 +7 -", b"0 7_0 -", b"0 7 6F", b"0 7 ", b"1 7 -", b"0 -7 -"],
+    )
+    def test_a_line_has_one_way_to_be_written(self, text: bytes) -> None:
+        """A line with a good checksum that no step writes is corrupt all the same."""
+        line = b"alphabet-sink-1 " + text
+        with pytest.raises(CorruptLineError, match=r"^byte 0: a "):
+            read_log(line + b" %08x\n" % zlib.crc32(line))
 
     def test_the_lines_are_those_documented(self) -> None:
         """The first lines of a log, byte for byte, as a reader of it may count on."""
