@@ -9,6 +9,7 @@ Pure: bytes and values only.
 
 import json
 import struct
+import types
 import zlib
 from collections.abc import Iterable
 from typing import Any, Self
@@ -42,6 +43,19 @@ def _names(names: Iterable[str]) -> tuple[str, ...]:
 
 class RowError(ValueError):
     """A row that fails its checksum or does not have its table's form."""
+
+
+def check_types(value: Any) -> None:  # noqa: ANN401 - any attrs class of plain fields
+    """Raise TypeError unless the fields of a value read from JSON have their types.
+
+    What is in a tuple is not looked at.
+    """
+    for field in attrs.fields(type(value)):
+        if isinstance(field.type, types.GenericAlias):
+            continue
+        found = getattr(value, field.name)
+        if not isinstance(found, field.type) or isinstance(found, bool):
+            raise TypeError(f"its {field.name} is {found!r}")
 
 
 def seal_row(table: str, key: bytes, sequence: int, body: bytes) -> bytes:
@@ -140,9 +154,11 @@ class Reject:
         """Read a row's body; raises RowError for another form."""
         fields = _decode_json(body)
         try:
-            return cls(**fields | {"payload": bytes.fromhex(fields["payload"])})
+            reject = cls(**fields | {"payload": bytes.fromhex(fields["payload"])})
+            check_types(reject)
         except (KeyError, TypeError, ValueError) as error:
             raise RowError(f"it is not a reject: {error}") from error
+        return reject
 
 
 @attrs.frozen
@@ -182,15 +198,18 @@ class Meta:
         try:
             if fields.get("format_version", 0) > FORMAT_VERSION:
                 fields = {name: fields[name] for name in known & fields.keys()}
-            return cls(**fields)
+            meta = cls(**fields)
+            if meta.format_version <= FORMAT_VERSION:
+                check_types(meta)
         except (TypeError, ValueError) as error:
             raise RowError(f"it does not describe a log: {error}") from error
+        return meta
 
 
 def _decode_json(body: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RowError(f"it is not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise RowError("it is not a JSON object")

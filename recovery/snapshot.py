@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import attrs
 
+from log.row import check_types
 from recovery.errors import SnapshotError
 
 MAGIC = b"\xabSNAP"
@@ -86,13 +87,18 @@ class Snapshot:
         try:
             fields: dict[str, Any] = json.loads(data[_START.size : states_start])
             states = _cut_states(fields["states"], data[states_start:end])
-            return cls(**fields | {"states": states})
-        except (KeyError, TypeError, ValueError) as error:
+            snapshot = cls(**fields | {"states": states})
+            for each in (snapshot, *states):
+                check_types(each)
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise SnapshotError(f"its header is not a snapshot's: {error}") from error
+        return snapshot
 
 
 def _cut_states(listed: list[tuple[str, str, int]], data: bytes) -> tuple[State, ...]:
     """Cut the states' bytes apart; raises ValueError unless they fill `data`."""
+    if any(size < 0 for *_, size in listed):
+        raise ValueError("a state has a negative size")
     ends = list(itertools.accumulate((size for *_, size in listed), initial=0))
     if ends[-1] != len(data):
         message = f"its states fill {len(data)} bytes, not {ends[-1]}"

@@ -176,6 +176,9 @@ class TestReject:
             samples.REJECT.encode().replace(b"616263", b"61626"),
             samples.REJECT.encode().replace(b'"616263"', b"616263"),
             samples.REJECT.encode().replace(b'"cause"', b'"course"'),
+            samples.REJECT.encode().replace(b'"position": 18', b'"position": "18"'),
+            samples.REJECT.encode().replace(b'"sequence": 0', b'"sequence": 1e9'),
+            b"[" * 100_000,
         ],
     )
     def test_another_form_is_refused(self, body: bytes) -> None:
@@ -192,7 +195,9 @@ class TestMeta:
         """Decoding a meta's body gives an equal meta."""
         assert Meta.decode(meta.encode()) == meta
 
-    @pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b"{}", b'{"log_id": "a"}'])
+    @pytest.mark.parametrize(
+        "body", [b"", b"\xff", b"[]", b"{}", b'{"log_id": "a"}', b'{"a":' * 100_000]
+    )
     def test_another_form_is_refused(self, body: bytes) -> None:
         """A body that does not describe a log raises RowError."""
         with pytest.raises(RowError):
@@ -220,6 +225,7 @@ class TestMeta:
             f.name: value for f, value in fields.items()
         }
         try:
-            Meta.decode(json.dumps(odd).encode())
+            meta = Meta.decode(json.dumps(odd).encode())
         except RowError:
             return
+        assert isinstance(meta.base_sequence, int)

@@ -126,6 +126,9 @@ class TestDamage:
             (sealed(b'{"states": [["s", "dump"]]}'), "its header is not a snapshot's"),
             (sealed(b'{"states": [["s", "dump", 3]]}', b"ab"), "fill 2 bytes, not 3"),
             (sealed(b'{"states": []}', b"ab"), "fill 2 bytes, not 0"),
+            (sealed(ENCODED[10:-13].replace(b"12,", b'"1",'), bytes(9)), "sequence is"),
+            (sealed(b'{"states": [["a", "", 2], ["b", "", -1]]}', b"a"), "negative"),
+            (sealed(b"[" * 100_000), "recursion"),
         ],
     )
     def test_the_reason_is_said(self, data: bytes, reason: str) -> None:
