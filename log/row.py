@@ -201,9 +201,19 @@ class Meta:
             meta = cls(**fields)
             if meta.format_version <= FORMAT_VERSION:
                 check_types(meta)
+                _check_lists(meta)
         except (TypeError, ValueError) as error:
             raise RowError(f"it does not describe a log: {error}") from error
         return meta
+
+
+def _check_lists(meta: Meta) -> None:
+    """Raise TypeError unless pipelines are texts, and gaps numbers."""
+    numbers = [number for gap in meta.gaps for number in gap]
+    if not all(isinstance(name, str) for name in meta.pipelines):
+        raise TypeError("its pipelines are no texts")
+    if not all(isinstance(number, int) for number in numbers):
+        raise TypeError("its gaps are no numbers")
 
 
 def _decode_json(body: bytes) -> dict[str, Any]:

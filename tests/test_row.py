@@ -196,7 +196,17 @@ class TestMeta:
         assert Meta.decode(meta.encode()) == meta
 
     @pytest.mark.parametrize(
-        "body", [b"", b"\xff", b"[]", b"{}", b'{"log_id": "a"}', b'{"a":' * 100_000]
+        "body",
+        [
+            b"",
+            b"\xff",
+            b"[]",
+            b"{}",
+            b'{"log_id": "a"}',
+            b'{"a":' * 100_000,
+            samples.META.encode().replace(b'"gaps": []', b'"gaps": [[NaN, 1]]'),
+            samples.META.encode().replace(b'["alphabet"]', b"[1]"),
+        ],
     )
     def test_another_form_is_refused(self, body: bytes) -> None:
         """A body that does not describe a log raises RowError."""
