@@ -5,6 +5,7 @@ it listens only when the state is rebuilt and every sink's row is committed.
 """
 
 import contextlib
+import math
 import resource
 import socket
 import threading
@@ -101,7 +102,8 @@ def assembled(
     """
     addresses = name_sinks(settings.outputs, settings.connector_outputs)
     kinds = bool(settings.inputs) + bool(settings.connector_inputs)
-    _raise_file_limit(kinds * settings.limits.connections_max)
+    room = _raise_file_limit(kinds * settings.limits.connections_max) / max(kinds, 1)
+    limits = attrs.evolve(settings.limits, connections_room=room)
     with contextlib.ExitStack() as stack:
         listeners, connector_listeners = (
             [stack.enter_context(_bound(each, machine, label)) for each in addresses_in]
@@ -123,6 +125,7 @@ def assembled(
         stopping = threading.Event()
         inbox = Inbox(settings.inbox_bytes)
         wiring = _Wiring(opened, machine, inbox, journal, stopping)
+        settings = attrs.evolve(settings, limits=limits)
         sources = list(wiring.sources(listeners, connector_listeners, settings))
         sinks = list(wiring.sinks(addresses, cursors, settings))
         server = Server(
@@ -330,11 +333,18 @@ def _listen(reception: Reception) -> None:
             raise BindError(Address(host, port), reason, reception.label) from error
 
 
-def _raise_file_limit(connections_max: int) -> None:
-    """Let the process have as many files as its connections need, where it may."""
+def _raise_file_limit(connections_max: int) -> float:
+    """Let the process have as many files as its connections need, where it may.
+
+    Gives how many connections may be held: log, snapshots and sinks need files too.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections_max + _SPARE_DESCRIPTORS
     if soft != resource.RLIM_INFINITY and soft < wanted:
         allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return math.inf
+    return soft - min(_SPARE_DESCRIPTORS, soft // 2)

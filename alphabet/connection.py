@@ -4,6 +4,7 @@ Values and two helpers: who drives them is `reception`.
 """
 
 import contextlib
+import math
 import socket
 import struct
 
@@ -26,6 +27,8 @@ class Limits:
     connections_max: int = 10_000
     partial_frame_seconds_max: float = 60.0
     partial_bytes_max: int = PARTIAL_BYTES_MAX
+    connections_room: float = math.inf
+    """How many there are files for; further ones wait until one of them has gone."""
 
 
 @attrs.frozen(eq=False)

@@ -105,6 +105,7 @@ class Reception:
     )
     _partial_bytes: int = attrs.field(default=0, init=False)
     _farewells: set[Connection] = attrs.field(factory=set, init=False)
+    _has_told_pause: bool = attrs.field(default=False, init=False)
     _is_paused: bool = attrs.field(default=False, init=False)
     _is_stopping: bool = attrs.field(default=False, init=False)
     _is_ending: bool = attrs.field(default=False, init=False)
@@ -222,13 +223,17 @@ class Reception:
 
     def _accept(self, listener: Listener) -> None:
         while True:
+            if len(self._connections) >= self.limits.connections_room:
+                self._pause_accepting("few files are left to open (ulimit -n)")
+                return
             try:
                 accepted, address = listener.socket.accept()
             except BlockingIOError:
+                self._has_told_pause = False
                 return
             except OSError as error:
                 if error.errno in _OUT_OF_DESCRIPTORS:
-                    self._pause_accepting(error)
+                    self._pause_accepting(error.strerror or str(error))
                     return
                 continue
             set_reset(accepted, is_on=True)
@@ -248,8 +253,12 @@ class Reception:
             self.watch(connection)
             self.host.admit(connection)
 
-    def _pause_accepting(self, error: OSError) -> None:
-        self.journal.warning(f"cannot accept for a moment: {error.strerror}")
+    def _pause_accepting(self, cause: str) -> None:
+        if not self._has_told_pause:
+            self._has_told_pause = True
+            self.journal.warning(
+                f"new senders wait: {cause}; {len(self._connections)} are connected"
+            )
         for listener in self.listeners:
             with contextlib.suppress(KeyError):
                 self._traffic.unregister(listener.socket)
