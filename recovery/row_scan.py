@@ -7,6 +7,7 @@ of a row may be found as well, and the one written last is taken.
 Pure: it reads through what it is given.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ Found = dict[tuple[str, bytes], dict["Row", None]]
 
 ROW_TABLES = (META, STREAMS, CURSORS, REJECTS)
 ROW_BYTES_MAX = 1 << 30
+_NUMBER_BYTES = 8
 
 
 @attrs.frozen
@@ -81,7 +83,7 @@ def find_rows(pages: Pages, root: int | None) -> Rows:
         rejects=tuple(
             reject
             for _, reject in sorted(
-                _table(found, REJECTS, int.from_bytes, Reject.decode, _nothing),
+                _table(found, REJECTS, _number, Reject.decode, _nothing),
                 key=lambda numbered: numbered[0],
             )
         ),
@@ -147,8 +149,9 @@ def _table(
     for (of_table, key), versions in found.items():
         if of_table == table:
             newest = _newest(versions, decode, rank)
-            if newest is not None:
-                yield decode_key(key), newest
+            with contextlib.suppress(RowError):
+                if newest is not None:
+                    yield decode_key(key), newest
 
 
 def _points(
@@ -157,21 +160,33 @@ def _points(
     for (table, key), versions in found.items():
         if table != STREAMS:
             continue
-        stream_id = int.from_bytes(key)
         decoded = []
         for row in versions:
             try:
+                stream_id = _number(key)
                 message_id, name = decode_point(row.body)
             except RowError:
                 continue
-            decoded.append((row.sequence, row.is_live, message_id, name))
+            point = Point(stream_id, message_id, name)
+            decoded.append(((row.sequence, row.is_live, message_id, name), point))
         if decoded:
-            sequence, _, message_id, name = max(decoded)
-            yield stream_id, (sequence, Point(stream_id, message_id, name))
+            (sequence, *_), point = max(decoded, key=lambda pair: pair[0])
+            yield point.stream_id, (sequence, point)
 
 
 def _text(key: bytes) -> str:
-    return key.decode()
+    """Read a key that is a name; raises RowError."""
+    try:
+        return key.decode()
+    except UnicodeDecodeError as error:
+        raise RowError("its key is no name") from error
+
+
+def _number(key: bytes) -> int:
+    """Read a key that is a number; raises RowError."""
+    if len(key) != _NUMBER_BYTES:
+        raise RowError("its key is no number")
+    return int.from_bytes(key)
 
 
 def _pipelines(meta: Meta) -> tuple[bool, int]:
