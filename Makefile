@@ -8,7 +8,7 @@ READY := .venv/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test format lint types cover soak endurance bench bench-quick bench-peers man check clean
+.PHONY: help setup run demo test format lint types cover soak endurance bench bench-quick bench-peers man check clean fuzz
 
 help: ## List the targets
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ bench-quick: $(READY) ## Measure everything in five minutes, or PART alone, and 
 
 bench-peers: $(READY) ## Add the libraries of benchmarks' peers to .venv
 	@$(PIP_INSTALL) --no-build-isolation --editable '.[bench,dev]'
+
+fuzz: $(READY) ## Fuzz every parser with coverage guidance, or TARGET alone, for SECONDS each
+	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev,fuzz]'
+	$(BIN)/python -m tests.fuzzing $(TARGET) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 man: $(READY) ## Write the manual pages in docs/man from the commands themselves
 	$(BIN)/python -m alphabet.man_page docs/man

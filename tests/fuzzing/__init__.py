@@ -1,0 +1,1 @@
+"""Fuzzing of every parser that reads from outside; `targets` has the table."""
