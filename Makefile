@@ -8,10 +8,10 @@ READY := .venv/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test format lint types cover soak endurance bench bench-quick bench-peers man check clean fuzz
+.PHONY: help setup run demo test format lint types cover soak endurance bench bench-quick bench-peers man check clean fuzz audit audit-online
 
 help: ## List the targets
-	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Build .venv, with alphabet and alphabet-replay in .venv/bin
 
@@ -61,7 +61,15 @@ fuzz: $(READY) ## Fuzz every parser with coverage guidance, or TARGET alone, for
 man: $(READY) ## Write the manual pages in docs/man from the commands themselves
 	$(BIN)/python -m alphabet.man_page docs/man
 
-check: lint types ## Check style, form and types, of the tests too
+audit: $(READY) ## Check that what is installed is what was chosen, and intact
+	$(BIN)/python -m tests.audit
+
+audit-online: $(READY) ## Ask for known vulnerabilities of all that is pinned
+	@$(BIN)/python -m venv .venv/audit
+	@.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.10'
+	.venv/audit/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt
+
+check: lint types audit ## Check style, form, types and dependencies
 
 clean: ## Remove .venv and all that these targets made; never a data directory
 	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

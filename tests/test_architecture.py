@@ -212,7 +212,7 @@ class TestArrows:
             *project["dependencies"],
             *(
                 each
-                for extra in extras.keys() - {"bench", "dev"}
+                for extra in extras.keys() - {"audit", "bench", "dev"}
                 for each in extras[extra]
             ),
         ]
