@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -36,6 +37,9 @@ from alphabet.subscription import Pace, Subscription
 from alphabet.tcp_sink import TcpSink
 from alphabet.waker import Waker
 from log.row import Cursor
+
+if TYPE_CHECKING:
+    from alphabet.certificates import Certificates
 
 Source = Sources | ConnectorSources
 
@@ -78,6 +82,7 @@ class Settings:
     outputs: tuple[NamedAddress, ...] = ()
     connector_outputs: tuple[NamedAddress, ...] = ()
     connector_out_cookie: bytes = attrs.field(default=b"", repr=False)
+    certificates: "Certificates | None" = None
     name: str | None = None
     has_console: bool = False
     out_from: int | None = None
@@ -106,7 +111,10 @@ def assembled(
     limits = attrs.evolve(settings.limits, connections_room=room)
     with contextlib.ExitStack() as stack:
         listeners, connector_listeners = (
-            [stack.enter_context(_bound(each, machine, label)) for each in addresses_in]
+            [
+                stack.enter_context(_bound(each, machine, label, settings.certificates))
+                for each in addresses_in
+            ]
             for label, addresses_in in (
                 (IN, settings.inputs),
                 (CONNECTOR_IN, settings.connector_inputs),
@@ -192,7 +200,7 @@ class _Wiring:
             if cursor.transaction_id:
                 yield self._connector_sink(name, address, cursor, settings)
             else:
-                yield self._tcp_sink(name, address, cursor)
+                yield self._tcp_sink(name, address, cursor, settings.certificates)
         if settings.has_console:
             yield self._console_sink(self.opened.log.tail.sequence)
 
@@ -207,7 +215,13 @@ class _Wiring:
             journal=self.journal,
         )
 
-    def _tcp_sink(self, name: str, address: Address, cursor: Cursor) -> TcpSink:
+    def _tcp_sink(
+        self,
+        name: str,
+        address: Address,
+        cursor: Cursor,
+        certificates: "Certificates | None",
+    ) -> TcpSink:
         waker = Waker()
         return TcpSink(
             name,
@@ -217,6 +231,7 @@ class _Wiring:
             waker,
             self.journal,
             self.stopping,
+            certificates,
         )
 
     def _connector_sink(
@@ -235,6 +250,7 @@ class _Wiring:
             Waker(),
             self.journal,
             self.stopping,
+            settings.certificates,
         )
 
     def _console_sink(self, start: int) -> ConsoleSink:
@@ -301,7 +317,12 @@ def _let_in(sources: Sequence[Source], server: Server) -> None:
 
 
 @contextlib.contextmanager
-def _bound(named: NamedAddress, machine: Machine, label: str) -> Iterator[Listener]:
+def _bound(
+    named: NamedAddress,
+    machine: Machine,
+    label: str,
+    certificates: "Certificates | None",
+) -> Iterator[Listener]:
     """Bind an address, not listening yet."""
     names = machine.pipeline_names
     name = names[0] if named.name is None else named.name
@@ -320,7 +341,7 @@ def _bound(named: NamedAddress, machine: Machine, label: str) -> Iterator[Listen
             raise BindError(address, reason, label) from error
         number = names.index(name)
         decoder = machine.definition.pipelines[number].source.decoder
-        yield Listener(bound, number, decoder)
+        yield Listener(bound, number, decoder, certificates)
 
 
 def _listen(reception: Reception) -> None:

@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import attrs
@@ -18,10 +19,17 @@ from alphabet.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+
+    from alphabet.certificates import Certificates
 
 COOKIE_BYTES_MAX = (1 << 16) - 1
 """The longest cookie that the connector protocol can carry."""
+_TLS_HELP = {
+    "--tls-cert": "Our certificate, PEM, its intermediates behind it: makes it TLS.",
+    "--tls-key": "The certificate's key, PEM, which no one else may read.",
+    "--tls-client-ca": "Who connects must have a certificate of this authority, PEM.",
+    "--tls-ca": "Dial with TLS, and trust this authority's certificates, PEM.",
+}
 INTERRUPTED = 130
 """The exit code of a command that Ctrl-C ended, as shells have it."""
 
@@ -134,6 +142,47 @@ def option(
         show_envvar=True,
         **settings,
     )
+
+
+def tls_options(*names: str) -> Callable[[Command], Command]:
+    """Make those of the options for TLS that a command has, by their names."""
+
+    def add(command: Command) -> Command:
+        for name in reversed(names):
+            command = option(
+                name,
+                type=click.Path(path_type=Path),
+                metavar="FILE",
+                help=_TLS_HELP[name],
+            )(command)
+        return command
+
+    return add
+
+
+def load_certificates(
+    certificate: Path | None,
+    key: Path | None,
+    client_ca: Path | None = None,
+    ca: Path | None = None,
+) -> Certificates | None:
+    """Load what options for TLS name; None if they name nothing.
+
+    Raises click.UsageError for options that need others, CannotServeError for files.
+    """
+    if (certificate is None) != (key is None):
+        raise click.UsageError("--tls-cert and --tls-key need each other")
+    if client_ca is not None and certificate is None:
+        raise click.UsageError("--tls-client-ca needs --tls-cert and --tls-key")
+    if certificate is None and ca is None:
+        return None
+    from alphabet.certificates import Certificates, TlsFiles
+    from alphabet.tls import TlsFileError
+
+    try:
+        return Certificates.load(TlsFiles(certificate, key, client_ca, ca))
+    except TlsFileError as error:
+        raise CannotServeError(str(error)) from error
 
 
 def read_cookie(file: Path | None) -> bytes:

@@ -16,13 +16,16 @@ import attrs
 from alphabet.address import Address
 from alphabet.connector_frames import FRAME_BYTES_MAX
 from alphabet.connector_receiver import Session, State
+from alphabet.dialing import secured
 from alphabet.frame_buffer import FrameBuffer
 from alphabet.keepalive import keep_alive
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from alphabet.connector_receiver import ConnectorReceiver
+    from alphabet.secure_socket import SecureSocket
 
 CONNECTIONS_MAX = 8
 """How many connections there may be at once; more wait to be accepted."""
@@ -44,7 +47,7 @@ class Connection:
     session has ended; None in between.
     """
 
-    socket: socket.socket
+    socket: socket.socket | SecureSocket
     peer: str
     session: Session
     deadline: float | None
@@ -117,12 +120,14 @@ class ConnectorListener:
         stop: Becomes readable when it is time to stop.
         receiver: What servers talk to.
         say: Takes a line about a connection.
+        context: Makes it TLS; None for plain TCP.
     """
 
     listener: socket.socket
     stop: socket.socket
     receiver: ConnectorReceiver
     say: Callable[[str], None]
+    context: ssl.SSLContext | None = None
     _connections: dict[int, Connection] = attrs.field(factory=dict, init=False)
 
     def run(self) -> None:
@@ -174,8 +179,9 @@ class ConnectorListener:
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         keep_alive(accepted)
         deadline = time.monotonic() + GREET_SECONDS_MAX
+        connection = secured(accepted, self.context)
         self._connections[accepted.fileno()] = Connection(
-            accepted, str(Address(host, port)), Session(self.receiver), deadline
+            connection, str(Address(host, port)), Session(self.receiver), deadline
         )
 
     def _step(self, connection: Connection, ready: int) -> bool:

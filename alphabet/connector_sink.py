@@ -16,6 +16,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -40,6 +41,10 @@ from log import failpoint
 from log.errors import LogError
 from log.row import Cursor
 from recovery.errors import RecoveryError
+
+if TYPE_CHECKING:
+    from alphabet.certificates import Certificates
+    from alphabet.secure_socket import SecureSocket
 
 RETRY_SECONDS_MIN = 0.05
 RETRY_SECONDS_MAX = 1.0
@@ -73,6 +78,7 @@ class ConnectorSink:
     waker: Waker
     journal: Journal
     stopping: threading.Event
+    certificates: "Certificates | None" = None
     decide: Callable[[Decision], None] = lambda _: None
     cursor: None = attrs.field(default=None, init=False)
     """Nothing that may ride along with a commit: decisions alone move the row."""
@@ -82,7 +88,7 @@ class ConnectorSink:
     _deciding: Cursor | None = attrs.field(default=None, init=False)
     _flushed: threading.Event = attrs.field(factory=threading.Event, init=False)
     _machine: ConnectorOut = attrs.field(init=False)
-    _connection: socket.socket = attrs.field(init=False)
+    _connection: "socket.socket | SecureSocket" = attrs.field(init=False)
     _reader: FrameReader = attrs.field(init=False)
     _unsent: deque[memoryview] = attrs.field(factory=deque, init=False)
     _gathered: Round | None = attrs.field(default=None, init=False)
@@ -145,23 +151,26 @@ class ConnectorSink:
     def _is_time_up(self) -> bool:
         return self._drain_until is not None and time.monotonic() >= self._drain_until
 
-    def _connect(self) -> socket.socket | None:
+    def _connect(self) -> "socket.socket | SecureSocket | None":
         """Connect, trying for ever; None when the server stops first."""
-        is_told = False
+        told = None
         while not self._is_time_up:
             seconds = retry_seconds(self._failures)
             if self.stopping.wait(seconds):
-                if is_told:
+                if told is not None:
                     return None
                 time.sleep(seconds)
             try:
-                connection = dial(self.address)
+                connection = dial(
+                    self.address, self.certificates and self.certificates.client
+                )
             except OSError as error:
-                if not is_told:
-                    is_told = True
+                cause = error.strerror or str(error)
+                if cause != told:
+                    told = cause
                     self.journal.warning(
                         f"sink {self.name}: cannot reach {self.address}: "
-                        f"{error.strerror or error}; trying on, counting goes on"
+                        f"{cause}; trying on, counting goes on"
                     )
                 if self.stopping.is_set():
                     return None
@@ -170,7 +179,7 @@ class ConnectorSink:
                 return connection
         return None
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, connection: "socket.socket | SecureSocket") -> None:
         """Send rounds until drained; raises _LostError for any other end."""
         self._open(connection)
         poll = select.poll()
@@ -191,7 +200,7 @@ class ConnectorSink:
             if ready.get(connection.fileno(), 0) & ~select.POLLOUT:
                 self._receive()
 
-    def _open(self, connection: socket.socket) -> None:
+    def _open(self, connection: "socket.socket | SecureSocket") -> None:
         self._connection = connection
         self._reader = FrameReader(_HEADER_BYTES, decode_length, FRAME_BYTES_MAX)
         self._unsent.clear()

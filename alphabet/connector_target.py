@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING
 import attrs
 
 from alphabet.connector_client import ConnectorClient, ServerFaultError, State
+from alphabet.dialing import connect
 from alphabet.sender import NoReceiptError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from alphabet.address import Address
+    from alphabet.secure_socket import SecureSocket
 
 RETRY_SECONDS_MIN = 0.05
 RETRY_SECONDS_MAX = 2.0
@@ -47,6 +50,7 @@ class ConnectorTarget:
         tell: Takes a line for people.
         watch: Called now and then, when the client may have come further.
         clock: Tells the time in seconds, never backwards.
+        context: Makes it TLS; None for plain TCP.
         sent_bytes: How much of the input was handed over.
         connection: To the server; None while there is none.
         retry_at: When to try again then, by the clock.
@@ -58,8 +62,11 @@ class ConnectorTarget:
     tell: Callable[[str], None]
     watch: Callable[[], None]
     clock: Callable[[], float] = time.monotonic
+    context: ssl.SSLContext | None = None
     sent_bytes: int = attrs.field(default=0, init=False)
-    connection: socket.socket | None = attrs.field(default=None, init=False)
+    connection: socket.socket | SecureSocket | None = attrs.field(
+        default=None, init=False
+    )
     _output: memoryview = attrs.field(default=memoryview(b""), init=False)
     retry_at: float = attrs.field(default=0.0, init=False)
     _heard_at: float = attrs.field(init=False)
@@ -111,7 +118,7 @@ class ConnectorTarget:
         self.watch()
         return True
 
-    def _take_leave(self, connection: socket.socket) -> None:
+    def _take_leave(self, connection: socket.socket | SecureSocket) -> None:
         """Say the last words, then let the server close.
 
         It would take a close before its own last words are read for a reset.
@@ -185,10 +192,9 @@ class ConnectorTarget:
 
     def _connect(self) -> None:
         """Try to reach the server."""
-        goal = (self.address.host, self.address.port)
         seconds = min(self.silence_seconds_max, CONNECT_SECONDS_MAX)
         try:
-            connection = socket.create_connection(goal, seconds)
+            connection = connect(self.address, seconds, self.context)
         except OSError as error:
             self._lose(f"cannot be reached ({error.strerror or error})")
             return
@@ -197,14 +203,14 @@ class ConnectorTarget:
         self.connection = connection
         self.client.connect()
 
-    def _serve(self, connection: socket.socket, events: int) -> None:
+    def _serve(self, connection: socket.socket | SecureSocket, events: int) -> None:
         """Read what is there, write what goes."""
         if events & ~select.POLLOUT:
             self._read(connection)
         if self.connection and events & select.POLLOUT:
             self._flush(connection)
 
-    def _read(self, connection: socket.socket) -> None:
+    def _read(self, connection: socket.socket | SecureSocket) -> None:
         """Hand the server's words to the client."""
         try:
             data = connection.recv(_READ_BYTES)
@@ -226,7 +232,7 @@ class ConnectorTarget:
         elif self.client.state is State.AWAY:
             self._lose("asks to begin again")
 
-    def _flush(self, connection: socket.socket) -> None:
+    def _flush(self, connection: socket.socket | SecureSocket) -> None:
         """Write as much as goes."""
         try:
             self._output = self._output[connection.send(self._output) :]

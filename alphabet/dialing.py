@@ -1,18 +1,56 @@
-"""A connection to a receiver, made ready for a sink. The edge: sockets."""
+"""A connection that was dialled or accepted, plain or with TLS. The edge: sockets."""
+
+from __future__ import annotations
 
 import socket
+from typing import TYPE_CHECKING
 
-from alphabet.address import Address
 from alphabet.keepalive import keep_alive
+
+if TYPE_CHECKING:
+    import ssl
+
+    from alphabet.address import Address
+    from alphabet.secure_socket import SecureSocket
 
 CONNECT_SECONDS_MAX = 5.0
 
 
-def dial(address: Address) -> socket.socket:
-    """Connect, without blocking from then on; raises OSError."""
-    connection = socket.create_connection(
-        (address.host, address.port), CONNECT_SECONDS_MAX
-    )
+def secured(
+    accepted: socket.socket, context: ssl.SSLContext | None
+) -> socket.socket | SecureSocket:
+    """Serve a connection that was accepted, with TLS if there is a context."""
+    if context is None:
+        return accepted
+    from alphabet.secure_socket import SecureSocket
+
+    return SecureSocket.accept(accepted, context)
+
+
+def connect(
+    address: Address, seconds: float, context: ssl.SSLContext | None
+) -> socket.socket | SecureSocket:
+    """Connect, and agree on TLS if there is a context, each within so many seconds.
+
+    Raises OSError.
+    """
+    connection = socket.create_connection((address.host, address.port), seconds)
+    if context is None:
+        return connection
+    from alphabet.secure_socket import SecureSocket
+
+    try:
+        return SecureSocket.connect(connection, context, address.host, seconds)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def dial(
+    address: Address, context: ssl.SSLContext | None = None
+) -> socket.socket | SecureSocket:
+    """Connect for a sink, without blocking from then on; raises OSError."""
+    connection = connect(address, CONNECT_SECONDS_MAX, context)
     connection.settimeout(0)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     keep_alive(connection)

@@ -4,8 +4,14 @@ A host that lost its power, or a network that drops everything, sends no end. Th
 options of sockets.
 """
 
+from __future__ import annotations
+
 import contextlib
 import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from alphabet.secure_socket import SecureSocket
 
 IDLE_SECONDS = 30
 """How long nothing may come before the system asks whether the peer is there."""
@@ -19,7 +25,7 @@ _OPTIONS = {
 }
 
 
-def keep_alive(connection: socket.socket) -> None:
+def keep_alive(connection: socket.socket | SecureSocket) -> None:
     """Let the system end a connection whose peer answers nothing for a minute.
 
     A peer that is there and silent is let alone. See tcp(7); where a system lacks one

@@ -16,8 +16,10 @@ from alphabet.command_line import (
     AddressType,
     CannotServeError,
     DamageError,
+    load_certificates,
     option,
     read_cookie,
+    tls_options,
 )
 from alphabet.connector_listener import ConnectorListener
 from alphabet.connector_receiver import ConnectorReceiver
@@ -27,6 +29,7 @@ from alphabet.receiver import Receiver
 
 if TYPE_CHECKING:
     import io
+    import ssl
     from collections.abc import Callable, Iterator
 
 
@@ -62,13 +65,17 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
     help="Holds the cookie that servers must have; a final newline does not count.",
 )
-def receive(
+@tls_options("--tls-cert", "--tls-key", "--tls-client-ca")
+def receive(  # noqa: PLR0913 - an argument for each option
     listen: Address,
     expect: int | None,
     output: str | None,
     *,
     connector: bool,
     cookie_file: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
 ) -> None:
     """Print each output that a server sends, as LETTER => TOTAL.
 
@@ -80,19 +87,27 @@ def receive(
     of the two crashes, it ends up with each output once. FILE.transactions beside it
     says how much of it is final; keep the two together.
     """
+    certificates = load_certificates(tls_cert, tls_key, tls_client_ca)
+    context = certificates and certificates.server
     if not connector:
         if cookie_file is not None:
             raise click.UsageError("--connector-cookie-file needs --connector")
-        _receive_plainly(listen, expect, output)
+        _receive_plainly(listen, expect, output, context)
         return
     if output is None:
         raise click.UsageError("--connector needs --output FILE")
     if expect is not None:
         raise click.UsageError("--expect counts frames, which --connector does not cut")
-    _receive_in_transactions(listen, Path(output), read_cookie(cookie_file))
+    cookie = read_cookie(cookie_file)
+    _receive_in_transactions(listen, Path(output), cookie, context)
 
 
-def _receive_plainly(listen: Address, expect: int | None, output: str | None) -> None:
+def _receive_plainly(
+    listen: Address,
+    expect: int | None,
+    output: str | None,
+    context: ssl.SSLContext | None,
+) -> None:
     """Take outputs over plain TCP."""
     with (
         _listening(listen) as listener,
@@ -100,7 +115,7 @@ def _receive_plainly(listen: Address, expect: int | None, output: str | None) ->
         _sink(output) as put,
     ):
         _say_listening(listener)
-        receiver = Receiver(listener, stop, put, _say, expect)
+        receiver = Receiver(listener, stop, put, _say, expect, context)
         try:
             receiver.run()
         except BrokenPipeError:
@@ -118,7 +133,9 @@ def _receive_plainly(listen: Address, expect: int | None, output: str | None) ->
         raise CannotServeError(f"{receiver.outputs} of {expect} outputs came")
 
 
-def _receive_in_transactions(listen: Address, path: Path, cookie: bytes) -> None:
+def _receive_in_transactions(
+    listen: Address, path: Path, cookie: bytes, context: ssl.SSLContext | None
+) -> None:
     """Take outputs by the connector protocol, into a durable file."""
     with (
         _listening(listen) as listener,
@@ -129,7 +146,7 @@ def _receive_in_transactions(listen: Address, path: Path, cookie: bytes) -> None
         _say_listening(listener)
         receiver = ConnectorReceiver(sink, cookie)
         try:
-            ConnectorListener(listener, stop, receiver, _say).run()
+            ConnectorListener(listener, stop, receiver, _say, context).run()
         except OSError as error:
             raise CannotServeError(
                 f"cannot write {path} ({error.strerror or error}); nothing committed"

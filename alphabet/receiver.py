@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING
 import attrs
 
 from alphabet.address import Address
+from alphabet.dialing import secured
 from alphabet.framing import FrameReader, decode_length, encode_frame
 
 if TYPE_CHECKING:
     import socket
+    import ssl
     from collections.abc import Callable
+
+    from alphabet.secure_socket import SecureSocket
 
 HEADER_BYTES = 4
 FRAME_BYTES_MAX = 1 << 20
@@ -36,6 +40,7 @@ class Receiver:
         put: Takes outputs: whole frames, back to back. What it raises ends `run`.
         say: Takes a line about a connection that ended badly.
         expect: How many outputs are enough; None for no end.
+        context: Makes it TLS; None for plain TCP.
         outputs: How many were taken so far.
     """
 
@@ -44,32 +49,35 @@ class Receiver:
     put: Callable[[bytes], None]
     say: Callable[[str], None]
     expect: int | None = None
+    context: ssl.SSLContext | None = None
     outputs: int = attrs.field(default=0, init=False)
 
     def run(self) -> None:
         """Take outputs; return when there are enough, or when `stop` says so."""
         while not self._enough() and self._await(self.listener):
-            connection, (host, port, *_) = self.listener.accept()
-            with connection:
+            accepted, (host, port, *_) = self.listener.accept()
+            with secured(accepted, self.context) as connection:
                 self._take(connection, str(Address(host, port)))
 
     def _enough(self) -> bool:
         """Say whether as many outputs came as are expected."""
         return self.expect is not None and self.outputs >= self.expect
 
-    def _await(self, source: socket.socket) -> bool:
+    def _await(self, source: socket.socket | SecureSocket) -> bool:
         """Wait for something to read; False if it is time to stop instead."""
         poll = select.poll()
         poll.register(source, select.POLLIN)
         poll.register(self.stop, select.POLLIN)
         return self.stop.fileno() not in dict(poll.poll())
 
-    def _take(self, connection: socket.socket, peer: str) -> None:
+    def _take(self, connection: socket.socket | SecureSocket, peer: str) -> None:
         """Take what comes over one connection."""
         reader = FrameReader(HEADER_BYTES, decode_length, FRAME_BYTES_MAX)
         while not self._enough() and reader.fault is None and self._await(connection):
             try:
                 data = connection.recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                continue
             except OSError as error:
                 self.say(f"{peer}: the connection broke ({error.strerror or error})")
                 data = b""

@@ -16,7 +16,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import attrs
 
@@ -24,10 +23,12 @@ from alphabet.connection import (
     Connection,
     Limits,
     Listener,
+    explain_tls,
     format_peer,
     set_reset,
 )
-from alphabet.framing import FrameFault, FrameReader, Frames
+from alphabet.framing import FrameFault
+from alphabet.host import Host
 from alphabet.inbox import Inbox
 from alphabet.journal import Journal
 from alphabet.keepalive import keep_alive
@@ -36,47 +37,12 @@ from alphabet.waker import Waker
 RECEIVE_BYTES = 1 << 20
 ACCEPT_PAUSE_SECONDS = 1.0
 TICK_SECONDS = 1.0
+HANDSHAKE_SECONDS_MAX = 10.0
+"""How long a connection may take to agree on TLS."""
 FAREWELL_SECONDS = 1.0
 """How long a peer that was said goodbye to may go on sending, unheard."""
 
 _OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-
-
-class Host(Protocol):
-    """What a kind of source does with its connections, in the reception's thread."""
-
-    on_read: Callable[[], None]
-    """Called after each round of reading."""
-
-    def frame_reader(self, listener: Listener) -> FrameReader:
-        """Make what cuts a new connection's stream."""
-
-    def admit(self, connection: Connection) -> None:
-        """Take note of a new connection."""
-
-    def receive(self, connection: Connection, frames: Frames, whole_bytes: int) -> None:
-        """Take whole frames, which were so many bytes on the wire."""
-
-    def refuse(self, connection: Connection, fault: FrameFault) -> None:
-        """End a connection for cause; what it sent before counts."""
-
-    def half_closed(self, connection: Connection) -> None:
-        """Take note that a connection sends no more, and ended between two frames."""
-
-    def lost(self, connection: Connection) -> None:
-        """Take note that a connection is gone, between two frames."""
-
-    def write(self, connection: Connection) -> None:
-        """Say what had to wait until the connection takes more."""
-
-    def heed(self) -> None:
-        """Act on the receipts that have come."""
-
-    def check(self, now: float) -> None:
-        """Do what is due once a second, while reading goes on."""
-
-    def end(self) -> None:
-        """End every connection: all that will ever be durable is."""
 
 
 @attrs.define(eq=False)
@@ -184,6 +150,8 @@ class Reception:
     def close(self, connection: Connection) -> None:
         """Close a connection plainly."""
         set_reset(connection.socket, is_on=False)
+        with contextlib.suppress(OSError):
+            connection.socket.shutdown(socket.SHUT_WR)
         self.reset(connection)
 
     def say_farewell(self, connection: Connection) -> None:
@@ -248,7 +216,8 @@ class Reception:
                 continue
             accepted.settimeout(0)
             reader = self.host.frame_reader(listener)
-            connection = Connection(accepted, peer, listener.pipeline, reader)
+            connection = Connection.open(accepted, peer, listener, reader)
+            connection.agree_until = self.clock() + HANDSHAKE_SECONDS_MAX
             self._connections.add(connection)
             self.watch(connection)
             self.host.admit(connection)
@@ -270,13 +239,18 @@ class Reception:
         try:
             data = connection.socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
-            return
+            data = b""
+            if connection.secure is None:
+                return
         except OSError as error:
-            self.cut(connection, f"the connection was lost: {error.strerror}")
+            self._lose(connection, error)
             return
-        if not data:
-            self._half_closed(connection)
-            return
+        else:
+            if not data:
+                self._half_closed(connection)
+                return
+        if connection.secure is not None:
+            self._hold_sealed(connection, connection.secure.channel.held_bytes)
         self._frame(connection, data)
 
     def _frame(self, connection: Connection, data: bytes) -> None:
@@ -286,7 +260,7 @@ class Reception:
         # What came in earlier pieces weighs too.
         whole_bytes = connection.partial_bytes + len(data) - reader.partial_bytes
         self._hold(connection, reader.partial_bytes)
-        if not reader.partial_bytes:
+        if not (reader.partial_bytes or connection.sealed_bytes):
             connection.partial_since = None
         elif frames.count or connection.partial_since is None:
             connection.partial_since = self.clock()
@@ -295,9 +269,9 @@ class Reception:
         if not self._is_heard(connection):
             return
         if reader.fault is not None:
-            self.host.refuse(connection, reader.fault)
+            self.host.refuse(connection, explain_tls(reader.fault))
         elif self._partial_bytes > self.limits.partial_bytes_max:
-            self._refuse_partial(
+            self._refuse(
                 connection,
                 f"unfinished frames hold {self.limits.partial_bytes_max} bytes already",
             )
@@ -320,14 +294,20 @@ class Reception:
         """Take note of a connection that ended without a half-close."""
         if connection.reader.partial_bytes:
             self.partial_frames += 1
-            self._refuse_partial(connection, cause)
+            self._refuse(connection, cause)
         else:
             self.host.lost(connection)
 
-    def _refuse_partial(self, connection: Connection, cause: str) -> None:
-        fault = connection.reader.end()
-        if fault is not None:
-            self.host.refuse(connection, attrs.evolve(fault, cause=cause))
+    def _lose(self, connection: Connection, error: OSError) -> None:
+        """Take note of an error; what breaks TLS is the peer's fault, a cut is none."""
+        if error.errno == errno.EPROTO:
+            self._refuse(connection, f"TLS failed: {error.strerror}")
+        else:
+            self.cut(connection, f"the connection was lost: {error.strerror}")
+
+    def _refuse(self, connection: Connection, cause: str) -> None:
+        fault = connection.reader.end() or FrameFault(0, cause, b"")
+        self.host.refuse(connection, attrs.evolve(fault, cause=cause))
 
     def _hear_out(self, connection: Connection) -> None:
         """Throw away what comes behind our last words, until the peer closes."""
@@ -346,8 +326,14 @@ class Reception:
         self._partial_bytes += partial_bytes - connection.partial_bytes
         connection.partial_bytes = partial_bytes
 
+    def _hold_sealed(self, connection: Connection, sealed_bytes: int) -> None:
+        """Keep that sum where TLS holds a record that is not whole."""
+        self._partial_bytes += sealed_bytes - connection.sealed_bytes
+        connection.sealed_bytes = sealed_bytes
+
     def _forget(self, connection: Connection) -> None:
         self._hold(connection, 0)
+        self._hold_sealed(connection, 0)
         self._connections.discard(connection)
         self._farewells.discard(connection)
         self.unwatch(connection)
@@ -395,5 +381,8 @@ class Reception:
             if since is not None and since <= oldest:
                 seconds = self.limits.partial_frame_seconds_max
                 cause = f"its frame was not finished within {seconds:g} s"
-                self._refuse_partial(connection, cause)
+                self._refuse(connection, cause)
+            elif now >= connection.agree_until and not connection.is_agreed:
+                seconds = HANDSHAKE_SECONDS_MAX
+                self._refuse(connection, f"no TLS was agreed within {seconds:g} s")
         self.host.check(now)

@@ -20,13 +20,16 @@ from alphabet.assembly import BindError, PipelineError, Settings, assembled
 from alphabet.command_line import (
     CannotServeError,
     DamageError,
+    load_certificates,
     option,
     read_cookie,
+    tls_options,
 )
 from alphabet.connection import Limits
 from alphabet.journal import Journal
 from alphabet.loading import ApplicationError, load_machine
 from alphabet.machine import Machine
+from alphabet.renewal import reload_on_hangup
 from alphabet.server import Server
 from alphabet.startup import Consent, SinkError
 from log.errors import (
@@ -122,6 +125,7 @@ class NamedAddressType(click.ParamType[NamedAddress | str]):
     metavar="FILE",
     help="What to show those sinks; a final newline does not count.",
 )
+@tls_options("--tls-cert", "--tls-key", "--tls-client-ca", "--tls-ca")
 @option(
     "--name",
     metavar="TEXT",
@@ -257,6 +261,8 @@ def _serve(settings: Settings, machine: Machine, journal: Journal) -> None:
         server.wake_on_signals()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: _stop(server))
+        if settings.certificates is not None:
+            reload_on_hangup(settings.certificates, journal)
         # A closed standard output is no reason not to count.
         with contextlib.suppress(OSError, ValueError):
             _say_ready(server, to_stderr=settings.has_console)
@@ -298,6 +304,9 @@ def _settings(options: dict[str, Any], machine: Machine) -> Settings:
         has_console="-" in outputs,
         connector_outputs=tuple(options["connector_outputs"]),
         connector_out_cookie=read_cookie(options["connector_out_cookie_file"]),
+        certificates=load_certificates(
+            *(options[f"tls_{each}"] for each in ("cert", "key", "client_ca", "ca"))
+        ),
         name=_checked_name(options["name"]),
         out_from=options["out_from"],
         forgotten_sinks=options["forgotten_sinks"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,14 +16,18 @@ from alphabet.command_line import (
     AddressType,
     CannotServeError,
     DamageError,
+    load_certificates,
     option,
     read_cookie,
+    tls_options,
 )
+from alphabet.dialing import connect
 from alphabet.sender import NoReceiptError, Sender, ServerTarget, StreamTarget
 from alphabet.vote_choice import STANDARD, VoteChoice
 from alphabet.vote_input import VoteInputError, cut_votes
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
 
     from alphabet.sender import Target
@@ -125,6 +128,7 @@ NAME_BYTES_MAX = 2**16 - 1
     metavar="NAME",
     help="Take the stream over from a sender of this name.  [default: a new one]",
 )
+@tls_options("--tls-ca", "--tls-cert", "--tls-key")
 @click.pass_context
 def send(  # noqa: PLR0913 - an argument for each option
     context: click.Context,
@@ -144,6 +148,9 @@ def send(  # noqa: PLR0913 - an argument for each option
     stream: str | None,
     stream_id: int | None,
     instance: str | None,
+    tls_ca: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
 ) -> None:
     """Send votes to a server and wait until they are durable.
 
@@ -162,16 +169,20 @@ def send(  # noqa: PLR0913 - an argument for each option
     choice = VoteChoice(file, format_ == "lines", seed, repeat, skip, messages)
     if connector:
         _check_connector(context, choice)
+    if tls_cert is not None and tls_ca is None:
+        raise click.UsageError("--tls-cert needs --tls-ca, to know the server by")
+    certificates = load_certificates(tls_cert, tls_key, ca=tls_ca)
+    tls = certificates and certificates.client
     if connector and isinstance(to, Address):
         # What only a connector needs is not imported by others.
         from alphabet.stream_send import StreamChoice, send_stream
 
         stream_name = None if stream is None else os.fsencode(stream)
         cookie = read_cookie(connector_cookie_file)
-        chosen = StreamChoice(stream_name, stream_id, instance, cookie)
+        chosen = StreamChoice(stream_name, stream_id, instance, cookie, tls)
         send_stream(choice, chosen, to, rate, silence_seconds)
         return
-    with _open_target(to, silence_seconds) as target:
+    with _open_target(to, silence_seconds, tls) as target:
         name = "standard output" if to == STANDARD else str(to)
         _send(choice, Sender(target, rate), name)
 
@@ -199,14 +210,16 @@ def _check_connector(context: click.Context, choice: VoteChoice) -> None:
 
 
 @contextlib.contextmanager
-def _open_target(to: Address | str, silence_seconds: float) -> Iterator[Target]:
+def _open_target(
+    to: Address | str, silence_seconds: float, context: ssl.SSLContext | None
+) -> Iterator[Target]:
     """Connect to a server, or take standard output."""
     if isinstance(to, str):
         with open(sys.stdout.fileno(), "wb", buffering=0, closefd=False) as stream:
             yield StreamTarget(stream)
         return
     try:
-        connection = socket.create_connection((to.host, to.port), silence_seconds)
+        connection = connect(to, silence_seconds, context)
     except OSError as error:
         raise CannotServeError(
             f"cannot reach {to} ({error.strerror or error}), nothing was sent;"

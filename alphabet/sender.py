@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Callable, Iterator
 
+    from alphabet.secure_socket import SecureSocket
+
+_READ_BYTES = 1 << 16
+
 CHUNKS_PER_SECOND = 20
 """At a given pace, how often votes go out, if there are that many a second."""
 
@@ -82,7 +86,7 @@ class ServerTarget:
         sent_bytes: What the kernel took.
     """
 
-    connection: socket.socket
+    connection: socket.socket | SecureSocket
     silence_seconds_max: float
     sent_bytes: int = attrs.field(default=0, init=False)
 
@@ -97,6 +101,8 @@ class ServerTarget:
                 raise self._silent("took nothing")
             try:
                 sent = self.connection.send(view)
+            except BlockingIOError:
+                continue
             except OSError as error:
                 raise _broken(error) from error
             self.sent_bytes += sent
@@ -115,8 +121,8 @@ class ServerTarget:
         """Half-close, and wait for the receipt: the server closes its side."""
         self.wait(0)
         try:
-            self.connection.shutdown(socket.SHUT_WR)
             self.connection.settimeout(self.silence_seconds_max)
+            self.connection.shutdown(socket.SHUT_WR)
             return self._closed()
         except TimeoutError as error:
             raise self._silent("gave no receipt") from error
@@ -144,7 +150,7 @@ class ServerTarget:
 
     def _closed(self) -> bool:
         """Say whether the server has closed its side; else it has something to say."""
-        if self.connection.recv(1):
+        if self.connection.recv(_READ_BYTES):
             raise NoReceiptError("answered, which no Alphabet server does")
         return True
 

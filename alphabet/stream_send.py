@@ -24,6 +24,7 @@ from alphabet.sender import NoReceiptError, Sender
 from alphabet.vote_input import VoteInputError, cut_votes
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
 
     from alphabet.address import Address
@@ -45,12 +46,14 @@ class StreamChoice:
         stream_id: Its number; None for one made from the name.
         instance: Tells this sender from others; None for one that is new each time.
         cookie: What the server wants to hear.
+        context: Makes it TLS; None for plain TCP.
     """
 
     name: bytes | None
     stream_id: int | None
     instance: str | None
     cookie: bytes = attrs.field(repr=False)
+    context: ssl.SSLContext | None = None
 
     def client(self, choice: VoteChoice) -> ConnectorClient:
         """Make the client that sends these votes.
@@ -96,7 +99,14 @@ def send_stream(
     except VoteInputError as error:
         raise DamageError(f"{choice.name}: {error}; nothing was sent") from error
     with _progress(choice.votes_expected(), client) as (watch, tell):
-        target = ConnectorTarget(address, client, silence_seconds, tell, watch)
+        target = ConnectorTarget(
+            address,
+            client,
+            silence_seconds,
+            tell,
+            watch,
+            context=stream.context,
+        )
         with contextlib.closing(target):
             fault = _pump(choice, target, rate)
     _check_input(choice, stamp, client, fault)

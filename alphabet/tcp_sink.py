@@ -6,16 +6,14 @@ closes has read all that its TCP acknowledged; any other end may have lost what 
 unread, so the cursor is rewound.
 """
 
-import array
 import contextlib
 import enum
-import fcntl
+import errno
 import select
 import socket
-import termios
 import threading
 import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -24,14 +22,21 @@ from alphabet.delivery import Delivery
 from alphabet.dialing import dial
 from alphabet.journal import Journal
 from alphabet.outputs import Outputs
+from alphabet.outstanding import outstanding_bytes
 from alphabet.subscription import Subscription
 from alphabet.waker import Waker
 from log.errors import LogError
 from log.row import Cursor
 from recovery.errors import RecoveryError
 
+if TYPE_CHECKING:
+    from alphabet.certificates import Certificates
+    from alphabet.secure_socket import SecureSocket
+
 RETRY_SECONDS_MIN = 0.05
 RETRY_SECONDS_MAX = 1.0
+REFUSED_SECONDS = 0.5
+"""How long to wait behind a TLS connection that has ended."""
 WATCH_SECONDS = 0.02
 """How often acknowledgements are looked for while some are outstanding."""
 IDLE_SECONDS = 1.0
@@ -61,12 +66,14 @@ class TcpSink:
     waker: Waker
     journal: Journal
     stopping: threading.Event
+    certificates: "Certificates | None" = None
     _drain_until: float | None = attrs.field(default=None, init=False)
     _at_work: threading.Lock = attrs.field(factory=threading.Lock, init=False)
-    _connection: socket.socket = attrs.field(init=False)
+    _connection: "socket.socket | SecureSocket" = attrs.field(init=False)
     _unsent: memoryview = attrs.field(default=memoryview(b""), init=False)
     _is_reset: bool = attrs.field(default=False, init=False)
-    _has_failed_to_connect: bool = attrs.field(default=False, init=False)
+    _fault: str = attrs.field(default="", init=False)
+    _told: str | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Be at work, as the thread is but when it waits with nothing to send."""
@@ -123,38 +130,47 @@ class TcpSink:
                     return
                 self.subscription.feed.detach()
                 if ending is Ending.DRAINED:
+                    with contextlib.suppress(OSError):
+                        connection.shutdown(socket.SHUT_WR)
                     return
                 if ending is Ending.RESET:
                     self.delivery.rewind()
             self.journal.warning(
-                f"sink {self.name}: connection to {self.address} {ending.value}; "
+                f"sink {self.name}: connection to {self.address} {ending.value}"
+                f"{self._fault}; "
                 f"goes on after sequence {self.delivery.cursor.sequence}"
             )
+            if self.certificates is not None:
+                # Whom a receiver refuses in TLS 1.3, it has let connect before.
+                self.stopping.wait(REFUSED_SECONDS)
 
     def _give_up(self, error: Exception) -> None:
         if not self.stopping.is_set():
             self.subscription.feed.detach()
             self.journal.error(f"sink {self.name} has stopped: {error}")
 
-    def _connect(self) -> socket.socket | None:
+    def _connect(self) -> "socket.socket | SecureSocket | None":
         """Connect, trying for ever; None when the server stops first."""
         wait_seconds = RETRY_SECONDS_MIN
         while self._drain_until is None or time.monotonic() < self._drain_until:
             try:
-                connection = dial(self.address)
+                connection = dial(
+                    self.address, self.certificates and self.certificates.client
+                )
             except OSError as error:
-                if not self._has_failed_to_connect:
-                    self._has_failed_to_connect = True
+                cause = error.strerror or str(error)
+                if cause != self._told:
+                    self._told = cause
                     self.journal.warning(
                         f"sink {self.name}: cannot reach {self.address}: "
-                        f"{error.strerror or error}; trying on, counting goes on"
+                        f"{cause}; trying on, counting goes on"
                     )
                 if self.stopping.is_set():
                     return None
                 self.stopping.wait(wait_seconds)
                 wait_seconds = min(2 * wait_seconds, RETRY_SECONDS_MAX)
             else:
-                self._has_failed_to_connect = False
+                self._told = None
                 self.journal.info(
                     f"sink {self.name}: connected to {self.address}, goes on after "
                     f"sequence {self.delivery.cursor.sequence}"
@@ -162,12 +178,13 @@ class TcpSink:
                 return connection
         return None
 
-    def _serve(self, connection: socket.socket) -> Ending:
+    def _serve(self, connection: "socket.socket | SecureSocket") -> Ending:
         """Send outputs from the cursor on, until the connection ends."""
         self.delivery.open()
         self._connection = connection
         self._unsent = memoryview(b"")
         self._is_reset = False
+        self._fault = ""
         self.subscription.begin(self.delivery.cursor.sequence)
         poll = select.poll()
         poll.register(self.waker.fileno(), select.POLLIN)
@@ -175,7 +192,7 @@ class TcpSink:
             is_refilled = self._refill()
             try:
                 self._transmit(connection)
-                outstanding = _outstanding(connection)
+                outstanding = outstanding_bytes(connection)
                 self.delivery.acknowledged(outstanding)
                 if self._is_drained(outstanding):
                     return Ending.DRAINED
@@ -186,9 +203,11 @@ class TcpSink:
                 if self._is_reset:
                     return Ending.RESET
                 if self._has_closed(connection, ready):
-                    self.delivery.acknowledged(_outstanding(connection))
+                    self.delivery.acknowledged(outstanding_bytes(connection))
                     return Ending.CLOSED
-            except OSError:
+            except OSError as error:
+                if error.errno == errno.EPROTO:
+                    self._fault = f" ({error.strerror})"
                 return Ending.RESET
 
     def _wait(self, poll: select.poll, seconds: float) -> dict[int, int]:
@@ -217,7 +236,7 @@ class TcpSink:
         self.delivery.push(outputs)
         self._unsent = memoryview(outputs.data)
 
-    def _transmit(self, connection: socket.socket) -> None:
+    def _transmit(self, connection: "socket.socket | SecureSocket") -> None:
         """Give the kernel what it takes."""
         if self._unsent:
             with contextlib.suppress(BlockingIOError):
@@ -233,7 +252,9 @@ class TcpSink:
             return True
         return not self._unsent and not outstanding and self.subscription.is_at_end
 
-    def _has_closed(self, connection: socket.socket, ready: dict[int, int]) -> bool:
+    def _has_closed(
+        self, connection: "socket.socket | SecureSocket", ready: dict[int, int]
+    ) -> bool:
         """Look at what woke us; what a receiver sends has no meaning here."""
         if self.waker.fileno() in ready:
             self.waker.clear()
@@ -242,20 +263,3 @@ class TcpSink:
         with contextlib.suppress(BlockingIOError):
             return not connection.recv(_DISCARD_BYTES)
         return False
-
-
-def _unacknowledged(connection: socket.socket) -> int:
-    """Ask the kernel for the bytes sent that the peer has not acknowledged."""
-    answer = array.array("i", [0])
-    fcntl.ioctl(connection, termios.TIOCOUTQ, answer)
-    return answer[0]
-
-
-def _send_buffer(connection: socket.socket) -> int:
-    """Where the kernel cannot say: all that its send buffer may hold."""
-    return connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-
-
-_outstanding: Callable[[socket.socket], int] = (
-    _unacknowledged if hasattr(termios, "TIOCOUTQ") else _send_buffer
-)

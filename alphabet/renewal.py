@@ -1,0 +1,40 @@
+"""Certificates read again on SIGHUP, while the server goes on. The edge: a signal."""
+
+from __future__ import annotations
+
+import select
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+from alphabet.waker import Waker
+
+if TYPE_CHECKING:
+    from alphabet.certificates import Certificates
+    from alphabet.journal import Journal
+
+
+def reload_on_hangup(certificates: Certificates, journal: Journal) -> None:
+    """Let SIGHUP read the files again; to be called in the main thread.
+
+    A handler may interrupt any lock's holder, so it takes none: it only wakes.
+    """
+    waker = Waker()
+    signal.signal(signal.SIGHUP, lambda *_: waker.wake())
+    threading.Thread(
+        target=_serve, args=(waker, certificates, journal), name="renewal", daemon=True
+    ).start()
+
+
+def _serve(waker: Waker, certificates: Certificates, journal: Journal) -> None:
+    from alphabet.tls import TlsFileError
+
+    while True:
+        select.select([waker], [], [])
+        waker.clear()
+        try:
+            certificates.reload()
+        except TlsFileError as error:
+            journal.error(f"{error}; the certificates of before are kept")
+        else:
+            journal.info("certificates were read again, for new connections")
