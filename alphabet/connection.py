@@ -13,12 +13,26 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
+from alphabet.keepalive import keep_alive
+
 if TYPE_CHECKING:
     from alphabet.certificates import Certificates
     from alphabet.framing import FrameFault, FrameReader
     from alphabet.secure_socket import SecureSocket
     from alphabet.wallaroo import AnyDecoder
 
+RECEIVE_BYTES = 1 << 20
+"""How much is read of a connection at once, at most."""
+RECEIVE_BYTES_FIRST = 1 << 14
+"""How much is read of a new one, before it is known what it sends."""
+RECEIVE_BYTES_DOUBTED = 1 << 12
+"""How much is read of one that had something refused."""
+RECEIVE_BYTES_SECURE = 1 << 15
+"""How much is read at least of one that speaks TLS: a record must fit."""
+DOUBTED_READS = 2
+"""How often a new or doubted one is read only once all before it is judged."""
+HANDSHAKE_SECONDS_MAX = 10.0
+"""How long a connection may take to agree on TLS."""
 PARTIAL_BYTES_MAX = 64 << 20
 """What all unfinished frames together may hold."""
 
@@ -52,6 +66,17 @@ class Listener:
     decoder: AnyDecoder
     certificates: Certificates | None = None
 
+    def accept(self) -> tuple[Socket, str]:
+        """Accept a connection, which any end resets from now on, and name its peer.
+
+        Raises OSError.
+        """
+        accepted, address = self.socket.accept()
+        set_reset(accepted, is_on=True)
+        keep_alive(accepted)
+        accepted.settimeout(0)
+        return accepted, format_peer(address)
+
 
 @attrs.define(eq=False)
 class Connection:
@@ -59,7 +84,8 @@ class Connection:
 
     `farewell_until` is set once nothing more is said or heard: its socket closes then,
     or when the peer closes. `secure` is the socket where it speaks TLS, which is to be
-    agreed on until `agree_until`; `sealed_bytes` is what that holds.
+    agreed on until `agree_until`; `sealed_bytes` is what that holds. `refused` counts
+    its bad frames, and is written by who judges them; what follows is `rests`' affair.
     """
 
     socket: socket.socket | SecureSocket
@@ -72,10 +98,21 @@ class Connection:
     secure: SecureSocket | None = None
     agree_until: float = 0.0
     sealed_bytes: int = 0
+    receive_bytes: int = RECEIVE_BYTES_FIRST
+    refused: int = 0
+    known_refused: int = 0
+    doubted_reads: int = DOUBTED_READS
+    last_arrival: int = 0
+    is_resting: bool = False
 
     @classmethod
     def open(
-        cls, accepted: Socket, peer: str, listener: Listener, reader: FrameReader
+        cls,
+        accepted: Socket,
+        peer: str,
+        listener: Listener,
+        reader: FrameReader,
+        now: float,
     ) -> Self:
         """Begin a connection, as its listener has it: plain or with TLS."""
         context = listener.certificates and listener.certificates.server
@@ -84,12 +121,36 @@ class Connection:
         from alphabet.secure_socket import SecureSocket
 
         secure = SecureSocket.accept(accepted, context)
-        return cls(secure, peer, listener.pipeline, reader, secure=secure)
+        until = now + HANDSHAKE_SECONDS_MAX
+        return cls(
+            secure, peer, listener.pipeline, reader, secure=secure, agree_until=until
+        )
 
     @property
     def is_agreed(self) -> bool:
         """Say whether votes may come: at once, or when TLS is agreed on."""
         return self.secure is None or self.secure.channel.is_agreed
+
+    @property
+    def channel_bytes(self) -> int:
+        """How much TLS holds of a record that is not whole."""
+        return 0 if self.secure is None else self.secure.channel.held_bytes
+
+    def overdue(self, now: float, partial_frame_seconds_max: float) -> str | None:
+        """Say why it ends now, if it took too long over something."""
+        since, seconds = self.partial_since, partial_frame_seconds_max
+        if since is not None and now - since >= seconds and not self.is_resting:
+            return f"its frame was not finished within {seconds:g} s"
+        if now >= self.agree_until and not self.is_agreed:
+            return f"no TLS was agreed within {HANDSHAKE_SECONDS_MAX:g} s"
+        return None
+
+    @property
+    def read_bytes(self) -> int:
+        """How much is read of it at once, at most."""
+        if self.secure is None:
+            return self.receive_bytes
+        return max(self.receive_bytes, RECEIVE_BYTES_SECURE)
 
 
 def format_peer(address: tuple[str, int] | tuple[str, int, int, int]) -> str:

@@ -204,7 +204,7 @@ class ConnectorSources:
     def _note(self, connection: Connection, ending: Ending) -> None:
         """Put on record why a connection was ended."""
         if ending.position is None:
-            self.journal.warning(f"{connection.peer}: {ending.reason}")
+            self.reception.say(f"{connection.peer}: {ending.reason}")
             return
         fault = FrameFault(ending.position, ending.reason, b"")
         refuse(self.inbox, connection, fault, self.wall_clock_ns())

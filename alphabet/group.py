@@ -41,11 +41,14 @@ class Group:
             start += piece.count
         return rows
 
-    def origins(self, indexes: Sequence[int]) -> Iterator[tuple[Received, int]]:
-        """Say for payloads, by rising index, by whom and at which byte they came.
+    def origins(
+        self, indexes: Sequence[int]
+    ) -> Iterator[tuple[Received, Sequence[int]]]:
+        """Say for payloads, by rising index, by whom and at which bytes they came.
 
-        The byte is an offset in all that the peer sent. Takes one walk through the
-        pieces, however many payloads are asked for.
+        One answer for all that came together, in order. A byte is an offset in all
+        that the peer sent. Takes one walk through the pieces, however many payloads
+        are asked for.
         """
         start = 0
         first = 0
@@ -53,8 +56,8 @@ class Group:
             last = bisect.bisect_left(indexes, start + piece.count)
             if first < last:
                 positions = piece.positions()
-                for index in indexes[first:last]:
-                    yield received, positions[index - start]
+                here = indexes[first:last]
+                yield received, [positions[index - start] for index in here]
             start += piece.count
             first = last
 

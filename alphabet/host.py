@@ -1,4 +1,4 @@
-"""What a kind of source is to the `Reception` that drives it: a protocol, no code."""
+"""What a reception asks of the kind of source whose connections it drives."""
 
 from collections.abc import Callable
 from typing import Protocol

@@ -21,7 +21,8 @@ class Inbox:
     """Arrivals in order, each with the bytes it weighs.
 
     `on_room` is called when the inbox has gone from full to not full. It is closed once
-    each of so many `writers` has closed it.
+    each of so many `writers` has closed it. Of all that have `arrived`, the first so
+    many as are `judged` were looked at by who took them.
     """
 
     bytes_max: int
@@ -30,6 +31,9 @@ class Inbox:
     _changed: threading.Condition = attrs.Factory(threading.Condition)
     _arrivals: deque[tuple[Arrival, int]] = attrs.field(factory=deque, init=False)
     _bytes: int = attrs.field(default=0, init=False)
+    arrived: int = attrs.field(default=0, init=False)
+    judged: int = attrs.field(default=0, init=False)
+    _taken: int = attrs.field(default=0, init=False)
 
     @property
     def bytes(self) -> int:
@@ -57,6 +61,7 @@ class Inbox:
         with self._changed:
             self._arrivals.append((arrival, size))
             self._bytes += size
+            self.arrived += 1
 
     def notify(self) -> None:
         """Wake the thread that waits: what was put is for it."""
@@ -80,10 +85,15 @@ class Inbox:
                 taken.append(arrival)
                 size += arrival_size
             self._bytes -= size
+            self._taken += len(taken)
             has_room_again = was_full and not self.is_full
         if has_room_again:
             self.on_room()
         return taken
+
+    def judge(self) -> None:
+        """Note that what was taken so far is judged; for who takes."""
+        self.judged = self._taken
 
     def close(self) -> None:
         """Say that nothing more will come from one of the writers."""

@@ -21,18 +21,29 @@ from alphabet.outputs import Outputs
 from log.block import Records
 from log.row import Reject
 
+REFUSED_LISTED_MAX = 100
+"""How many refused payloads one step lists one by one."""
+
 
 @attrs.frozen
 class Rejection:
-    """A reject, and the connection it came by (None for a failed event)."""
+    """A reject, and the connection it came by (None for a failed event).
+
+    It stands for `count` of that connection: itself, and those after it that are not
+    listed.
+    """
 
     connection: object
     reject: Reject
+    count: int = 1
 
 
 @attrs.define
 class Intake:
     """The events of one pipeline that one step of the engine takes.
+
+    The first `REFUSED_LISTED_MAX` refused payloads are listed, each a rejection; those
+    after them are one for all that came together.
 
     They are numbered from `next_sequence` on. The states are captured at the first
     marked event at or after `capture_from`. `parts` are the events' records;
@@ -48,12 +59,16 @@ class Intake:
     outputs: list[Outputs] = attrs.Factory(list)
     rejections: list[Rejection] = attrs.Factory(list)
     capture: Capture | None = None
+    _listed: int = attrs.field(default=0, init=False)
 
     def take(self, group: Group) -> None:
         """Take a group's payloads in order."""
         is_batch = group.count >= EVENTS_MIN and self.machine.has_batch(self.pipeline)
         if not (is_batch and group.payload_bytes):
-            self._take_events(group, 0, group.payloads())
+            payloads = group.payloads()
+            for start in range(0, len(payloads), SLICE_EVENTS_MAX):
+                part = payloads[start : start + SLICE_EVENTS_MAX]
+                self._take_events(group, start, part)
             return
         rows = group.rows()
         start = 0
@@ -96,10 +111,17 @@ class Intake:
     ) -> Iterator[tuple[int, Rejection]]:
         """Give what did not decode, each with the sequence of the event after it."""
         refused = [start + index for index, _ in decoded.refused]
-        found = zip(decoded.refused, group.origins(refused), strict=True)
-        for number, ((index, cause), origin) in enumerate(found):
-            sequence = self.next_sequence + index - number
-            yield sequence, self._refused(cause, payloads[index], *origin)
+        number = 0
+        for received, positions in group.origins(refused):
+            listed = min(len(positions), REFUSED_LISTED_MAX - self._listed)
+            self._listed += listed
+            for place, position in enumerate(positions[: listed + 1]):
+                index, cause = decoded.refused[number + place]
+                reject = self._refused(cause, payloads[index], received, position)
+                count = 1 if place < listed else len(positions) - listed
+                sequence = self.next_sequence + index - number - place
+                yield sequence, Rejection(received.connection, reject, count)
+            number += len(positions)
 
     def _take_decoded(self, decoded: Decoded) -> list[tuple[int, Rejection]]:
         """Take what was decoded; give those that failed, with their sequences."""
@@ -122,8 +144,8 @@ class Intake:
 
     def _refused(
         self, cause: str, payload: bytes, received: Received, position: int
-    ) -> Rejection:
-        reject = Reject(
+    ) -> Reject:
+        return Reject(
             time_ns=self.time_ns,
             reason="decode",
             cause=cause,
@@ -133,7 +155,6 @@ class Intake:
             payload_bytes=len(payload),
             payload=payload,
         )
-        return Rejection(received.connection, reject)
 
     def _failed(self, failure: Failure, payload: bytes) -> Rejection:
         reject = Reject(

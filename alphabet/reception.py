@@ -20,25 +20,25 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from alphabet.connection import (
+    RECEIVE_BYTES,
     Connection,
     Limits,
     Listener,
     explain_tls,
-    format_peer,
     set_reset,
 )
 from alphabet.framing import FrameFault
 from alphabet.host import Host
 from alphabet.inbox import Inbox
 from alphabet.journal import Journal
-from alphabet.keepalive import keep_alive
+from alphabet.paced_lines import PacedLines
+from alphabet.rests import Rests
 from alphabet.waker import Waker
 
-RECEIVE_BYTES = 1 << 20
+ACCEPTS_PER_ROUND_MAX = 16
+"""How many connections one listener takes before all that is open is read again."""
 ACCEPT_PAUSE_SECONDS = 1.0
 TICK_SECONDS = 1.0
-HANDSHAKE_SECONDS_MAX = 10.0
-"""How long a connection may take to agree on TLS."""
 FAREWELL_SECONDS = 1.0
 """How long a peer that was said goodbye to may go on sending, unheard."""
 
@@ -75,6 +75,10 @@ class Reception:
     _is_paused: bool = attrs.field(default=False, init=False)
     _is_stopping: bool = attrs.field(default=False, init=False)
     _is_ending: bool = attrs.field(default=False, init=False)
+    _lines: PacedLines = attrs.field(
+        factory=lambda: PacedLines("turned away"), init=False
+    )
+    _rests: Rests = attrs.field(factory=Rests, init=False)
     _accept_at: float = attrs.field(default=0.0, init=False)
     _tick_at: float = attrs.field(default=0.0, init=False)
 
@@ -96,8 +100,7 @@ class Reception:
     def run(self) -> None:
         """Serve until `end`."""
         self._control.register(self.waker, selectors.EVENT_READ, self.waker.clear)
-        for listener in self.listeners:
-            self._listen(listener)
+        self._listen()
         # One selector inside the other: while reading pauses only wakes are heard.
         self._control.register(self._traffic, selectors.EVENT_READ, lambda: None)
         is_reading = True
@@ -110,7 +113,8 @@ class Reception:
             elif is_reading and not may_read:
                 self._control.unregister(self._traffic)
             is_reading = may_read
-            ready = [key for key, _ in self._control.select(TICK_SECONDS)]
+            seconds = self._rests.seconds_left(self.clock(), TICK_SECONDS)
+            ready = [key for key, _ in self._control.select(seconds)]
             for key in ready:
                 key.data()
             self.host.heed()
@@ -121,12 +125,29 @@ class Reception:
                 self._read_ready()
                 self.host.on_read()
                 self.host.heed()
+            self._end_rests()
             self._tick()
         self._end()
 
+    def _end_rests(self) -> None:
+        for connection in self._rests.rested(self.clock()):
+            # One whose answers wait for room is watched once they are said.
+            is_said = connection.socket not in self._control.get_map()
+            if self._is_heard(connection) and is_said:
+                self.watch(connection)
+
+    def say(self, line: str) -> None:
+        """Say that a peer was turned away, or at least count it."""
+        self._warn(self._lines.note(line, self.clock()))
+
+    def _warn(self, line: str | None) -> None:
+        if line is not None:
+            self.journal.warning(line)
+
     def watch(self, connection: Connection) -> None:
         """Read what a connection sends, whenever reading goes on."""
-        if connection.socket not in self._traffic.get_map():
+        is_watched = connection.socket in self._traffic.get_map()
+        if not (is_watched or connection.is_resting):
             on_ready = functools.partial(self._receive, connection)
             self._traffic.register(connection.socket, selectors.EVENT_READ, on_ready)
 
@@ -185,17 +206,18 @@ class Reception:
             if self.inbox.is_full or self._is_stopping:
                 return
 
-    def _listen(self, listener: Listener) -> None:
-        on_ready = functools.partial(self._accept, listener)
-        self._traffic.register(listener.socket, selectors.EVENT_READ, on_ready)
+    def _listen(self) -> None:
+        for listener in self.listeners:
+            on_ready = functools.partial(self._accept, listener)
+            self._traffic.register(listener.socket, selectors.EVENT_READ, on_ready)
 
     def _accept(self, listener: Listener) -> None:
-        while True:
+        for _ in range(ACCEPTS_PER_ROUND_MAX):
             if len(self._connections) >= self.limits.connections_room:
                 self._pause_accepting("few files are left to open (ulimit -n)")
                 return
             try:
-                accepted, address = listener.socket.accept()
+                accepted, peer = listener.accept()
             except BlockingIOError:
                 self._has_told_pause = False
                 return
@@ -204,20 +226,15 @@ class Reception:
                     self._pause_accepting(error.strerror or str(error))
                     return
                 continue
-            set_reset(accepted, is_on=True)
-            keep_alive(accepted)
-            peer = format_peer(address)
             if len(self._connections) >= self.limits.connections_max:
-                self.journal.warning(
+                self.say(
                     f"refused {peer}: {self.limits.connections_max} connections are "
                     "open (--max-connections)"
                 )
                 accepted.close()
                 continue
-            accepted.settimeout(0)
             reader = self.host.frame_reader(listener)
-            connection = Connection.open(accepted, peer, listener, reader)
-            connection.agree_until = self.clock() + HANDSHAKE_SECONDS_MAX
+            connection = Connection.open(accepted, peer, listener, reader, self.clock())
             self._connections.add(connection)
             self.watch(connection)
             self.host.admit(connection)
@@ -236,8 +253,12 @@ class Reception:
     def _receive(self, connection: Connection) -> None:
         if not self._is_heard(connection):
             return  # What another one sent has ended it in this very round.
+        now = self.clock()
+        if self._rests.must_rest(connection, self.inbox.judged, now):
+            self._traffic.unregister(connection.socket)
+            return
         try:
-            data = connection.socket.recv(RECEIVE_BYTES)
+            data = connection.socket.recv(connection.read_bytes)
         except BlockingIOError:
             data = b""
             if connection.secure is None:
@@ -249,9 +270,9 @@ class Reception:
             if not data:
                 self._half_closed(connection)
                 return
-        if connection.secure is not None:
-            self._hold_sealed(connection, connection.secure.channel.held_bytes)
+        connection.receive_bytes = min(2 * connection.receive_bytes, RECEIVE_BYTES)
         self._frame(connection, data)
+        connection.last_arrival = self.inbox.arrived
 
     def _frame(self, connection: Connection, data: bytes) -> None:
         """Hand on the whole frames; judge what is left."""
@@ -259,7 +280,7 @@ class Reception:
         frames = reader.receive(data)
         # What came in earlier pieces weighs too.
         whole_bytes = connection.partial_bytes + len(data) - reader.partial_bytes
-        self._hold(connection, reader.partial_bytes)
+        self._hold(connection, reader.partial_bytes, connection.channel_bytes)
         if not (reader.partial_bytes or connection.sealed_bytes):
             connection.partial_since = None
         elif frames.count or connection.partial_since is None:
@@ -321,19 +342,16 @@ class Reception:
                 pass
             self.close(connection)
 
-    def _hold(self, connection: Connection, partial_bytes: int) -> None:
-        """Keep the sum of what all unfinished frames hold."""
-        self._partial_bytes += partial_bytes - connection.partial_bytes
-        connection.partial_bytes = partial_bytes
-
-    def _hold_sealed(self, connection: Connection, sealed_bytes: int) -> None:
-        """Keep that sum where TLS holds a record that is not whole."""
-        self._partial_bytes += sealed_bytes - connection.sealed_bytes
-        connection.sealed_bytes = sealed_bytes
+    def _hold(
+        self, connection: Connection, partial_bytes: int, sealed_bytes: int = 0
+    ) -> None:
+        """Keep the sum of what unfinished frames, and records of TLS, hold."""
+        held_bytes = connection.partial_bytes + connection.sealed_bytes
+        self._partial_bytes += partial_bytes + sealed_bytes - held_bytes
+        connection.partial_bytes, connection.sealed_bytes = partial_bytes, sealed_bytes
 
     def _forget(self, connection: Connection) -> None:
         self._hold(connection, 0)
-        self._hold_sealed(connection, 0)
         self._connections.discard(connection)
         self._farewells.discard(connection)
         self.unwatch(connection)
@@ -341,14 +359,14 @@ class Reception:
     def _stop_reading(self) -> None:
         for listener in self.listeners:
             listener.socket.close()
-        self.partial_frames += sum(
-            bool(connection.partial_bytes) for connection in self._connections
-        )
+        partial = [each for each in self._connections if each.partial_bytes]
+        self.partial_frames += len(partial)
         self.inbox.close()
         self.stopped.set()
 
     def _end(self) -> None:
         """Let the host end its connections, and those be heard out."""
+        self._warn(self._lines.due(float("inf")))
         with contextlib.suppress(KeyError):
             self._control.unregister(self._traffic)
         self.host.heed()
@@ -366,23 +384,17 @@ class Reception:
         if now < self._tick_at or self._is_stopping:
             return
         self._tick_at = now + TICK_SECONDS
+        self._warn(self._lines.due(now))
         if self._accept_at and now >= self._accept_at:
             self._accept_at = 0.0
-            for listener in self.listeners:
-                self._listen(listener)
+            self._listen()
         for connection in list(self._farewells):
             if now >= (connection.farewell_until or now):
                 self.close(connection)
         if self.inbox.is_full or self._is_paused:
             return
-        oldest = now - self.limits.partial_frame_seconds_max
         for connection in self.connections():
-            since = connection.partial_since
-            if since is not None and since <= oldest:
-                seconds = self.limits.partial_frame_seconds_max
-                cause = f"its frame was not finished within {seconds:g} s"
+            cause = connection.overdue(now, self.limits.partial_frame_seconds_max)
+            if cause is not None:
                 self._refuse(connection, cause)
-            elif now >= connection.agree_until and not connection.is_agreed:
-                seconds = HANDSHAKE_SECONDS_MAX
-                self._refuse(connection, f"no TLS was agreed within {seconds:g} s")
         self.host.check(now)

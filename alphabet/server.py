@@ -21,6 +21,7 @@ from pathlib import Path
 import attrs
 
 from alphabet.arrival import Decision
+from alphabet.connection import Connection
 from alphabet.connector_sink import ConnectorSink
 from alphabet.console_sink import ConsoleSink
 from alphabet.engine import Batch, Engine
@@ -237,7 +238,12 @@ class Server:
             if not sink.subscription.feed.has_room():
                 sink.subscription.feed.let_go(engine.capture())
         now = time.monotonic()
-        for line in self.digest.note(engine.take(arrivals, time.time_ns()), now):
+        rejections = engine.take(arrivals, time.time_ns())
+        for rejection in rejections:
+            if isinstance(rejection.connection, Connection):
+                rejection.connection.refused += rejection.count
+        self.inbox.judge()
+        for line in self.digest.note(rejections, now):
             self.journal.warning(line)
         self._say_summary(now)
         engine.ride(self._moved_cursors())

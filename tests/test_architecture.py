@@ -42,6 +42,7 @@ PURE = {
     "alphabet/batch.py",
     "alphabet/group.py",
     "alphabet/intake.py",
+    "alphabet/paced_lines.py",
     "alphabet/connector_receiver.py",
     "alphabet/frame_buffer.py",
     "alphabet/transaction_log.py",
@@ -212,7 +213,7 @@ class TestArrows:
             *project["dependencies"],
             *(
                 each
-                for extra in extras.keys() - {"audit", "bench", "dev"}
+                for extra in extras.keys() - {"audit", "bench", "dev", "fuzz"}
                 for each in extras[extra]
             ),
         ]

@@ -14,10 +14,9 @@ from alphabet.address import Address, NamedAddress
 from alphabet.application import Decoder
 from alphabet.arrival import End
 from alphabet.assembly import Settings, assembled
-from alphabet.connection import Limits, Listener
+from alphabet.connection import RECEIVE_BYTES, Limits, Listener
 from alphabet.inbox import ARRIVAL_BYTES, Inbox
 from alphabet.journal import Journal
-from alphabet.reception import RECEIVE_BYTES
 from alphabet.sources import Sources
 from tests.machines import alphabet
 from tests.process import wait_until

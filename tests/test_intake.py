@@ -13,7 +13,13 @@ from alphabet.group import gather
 from alphabet.intake import Intake, records_of
 from alphabet.machine import Machine
 from tests import toy
-from tests.speeds import batch_toy, batches, small_bounds, without_batch_methods
+from tests.speeds import (
+    batch_alphabet,
+    batch_toy,
+    batches,
+    small_bounds,
+    without_batch_methods,
+)
 
 
 def taken(
@@ -183,6 +189,19 @@ class TestNotes:
         folded = toy.fold(*[(0, b"p.")] * 100)
         assert records(intake) == [b"p."] * 100
         assert bytes(intake.outputs[0].data) == b"".join(folded.outputs)
+
+
+class TestManyRefused:
+    """More bad payloads than are worth an object each."""
+
+    @pytest.mark.parametrize("payload", [b"", b"ab"])
+    def test_the_rest_is_one(self, payload: bytes) -> None:
+        """The first hundred are listed, and the rest of what came together is one."""
+        intake = taken(batch_alphabet(), [payload] * 250)
+        assert [each.count for each in intake.rejections] == [1] * 100 + [150]
+        positions = [each.reject.position for each in intake.rejections]
+        assert positions == [(1 + len(payload)) * number for number in range(101)]
+        assert records(intake) == []
 
 
 class TestRecords:

@@ -15,14 +15,13 @@ import pytest
 
 from alphabet.application import Decoder
 from alphabet.arrival import Received
-from alphabet.connection import Limits, Listener
+from alphabet.connection import RECEIVE_BYTES, Limits, Listener
 from alphabet.feed import Feed
 from alphabet.inbox import Inbox
 from alphabet.journal import Journal
 from alphabet.loading import load_machine
 from alphabet.machine import Capture
 from alphabet.outputs import Outputs
-from alphabet.reception import RECEIVE_BYTES
 from alphabet.sources import Sources
 from log.directory import DataDirectory
 from log.errors import DamagedError
@@ -208,7 +207,7 @@ def test_promise_5_outputs_go_out_in_log_order_at_least_once(tmp_path: Path) -> 
 
 def test_promise_6_memory_is_bounded_before_the_engine() -> None:
     """Nobody takes from the inbox: the sources stop reading, and the sender waits."""
-    inbox = Inbox(bytes_max=1 << 16)
+    inbox = Inbox(bytes_max=1 << 13)
     journal = Journal.open(sys.stderr, "json")
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
