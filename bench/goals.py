@@ -10,7 +10,16 @@ from collections.abc import Sequence
 import attrs
 
 from alphabet.figure import ALPHABET, Figure, format_number
-from bench.parts import beside, disk, event_path, latency, memory, restart, throughput
+from bench.parts import (
+    beside,
+    disk,
+    event_path,
+    flood,
+    latency,
+    memory,
+    restart,
+    throughput,
+)
 from bench.plan import in_words
 from bench.subjects import BARE
 
@@ -106,6 +115,10 @@ GOALS = (
     *(
         Goal(beside.rate_name(tool), 0.9, than=(beside.ALONE, ALPHABET))
         for tool in beside.GOALS_FOR
+    ),
+    *(
+        Goal(flood.beside_name(name), 0.5, than=(flood.ALONE, ALPHABET))
+        for name in flood.FLOODS
     ),
 )
 

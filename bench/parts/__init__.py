@@ -22,6 +22,7 @@ NAMES = (
     "limits",
     "profile",
     "beside",
+    "flood",
 )
 
 Cases: TypeAlias = Callable[[Plan], AbstractContextManager[list[Case]]]
