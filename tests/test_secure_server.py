@@ -292,11 +292,14 @@ class TestEnds:
                 assert connection.recv(1 << 16) == b""
             assert last_sequence(tmp_path) == len(VOTES)
 
-    def test_no_receipt_for_a_cut(self, tmp_path: Path, authority: Authority) -> None:
+    @pytest.mark.parametrize("tail", [b"", b"\0\0"])
+    def test_no_receipt_for_a_cut(
+        self, tmp_path: Path, authority: Authority, tail: bytes
+    ) -> None:
         """An end without close_notify has no receipt; whole frames before it count."""
         with serving(tmp_path, *mutual(authority)) as server:
             with dialled(server.port, authority) as connection:
-                connection.sendall(wire(VOTES) + b"\0\0")
+                connection.sendall(wire(VOTES) + tail)
                 # Below TLS: what anybody on the way can do.
                 with socket.fromfd(
                     connection.fileno(), socket.AF_INET, socket.SOCK_STREAM
