@@ -17,6 +17,7 @@ from alphabet.connector_client import (
     State,
 )
 from alphabet.connector_frames import (
+    MESSAGE_HEAD_BYTES,
     NO_POINT,
     PHASES_STREAM,
     Ack,
@@ -41,7 +42,7 @@ from alphabet.connector_out import (
     Round,
 )
 from alphabet.connector_out import State as OutState
-from alphabet.connector_phases import Phase2, decode_phase, encode_phase
+from alphabet.connector_phases import Phase1, Phase2, Reply, decode_phase, encode_phase
 from alphabet.connector_receiver import ConnectorReceiver, Session
 from alphabet.connector_receiver import State as SinkState
 from alphabet.framing import Frames, Payloads, Piece
@@ -340,6 +341,19 @@ def connector_receiver(data: bytes) -> None:
     assert _received(told, at_once=True) == _received(told, at_once=False)
 
 
+def _answered(session: Session, bodies: list[bytes]) -> bytes:
+    """Give a session frames; whoever says yes to a range has it."""
+    answers = session.receive(map(memoryview, bodies))
+    said_yes = encode_phase(Reply(b"", is_commit=True))[-1:] == answers[-1:]
+    if len(bodies) == 1 and said_yes and session.state is SinkState.PREPARED:
+        with contextlib.suppress(WireError):
+            phase = decode_phase(bodies[0][MESSAGE_HEAD_BYTES:])
+            if isinstance(phase, Phase1):
+                ends = [end for _, _, end in phase.ranges]
+                assert max(ends, default=0) <= session.receiver.sink.end_bytes
+    return answers
+
+
 def _received(told: list[tuple[int, bytes]], *, at_once: bool) -> list[object]:
     """Play a script to a sink; give all that came of it."""
     sink = ModelSink()
@@ -358,7 +372,7 @@ def _received(told: list[tuple[int, bytes]], *, at_once: bool) -> list[object]:
             bodies = Expected.of(content, 4).payloads
             lots = [bodies] if at_once else [[body] for body in bodies]
             was_over = session.state is SinkState.ENDED
-            answers = b"".join(session.receive(map(memoryview, lot)) for lot in lots)
+            answers = b"".join(_answered(session, lot) for lot in lots)
             assert not (was_over and answers)
             frames = cut(answers)
             assert not any(isinstance(each, Error) for each in frames[:-1])

@@ -57,7 +57,8 @@ def _streams() -> list[bytes]:
 
 def _framing() -> list[bytes]:
     short = [b"\0\1\2ab\3abc" * 4, b"\0\2ab" * 9, b"\0\0\2ab" * 3]
-    sizes = [b"\5\1" + short[0], b"\5\2" + short[1], b"\5\3" + short[2]]
+    longest = [b"\0\0\0\0\0%c" % size + bytes(size) for size in (100, 101)]
+    sizes = [*longest, b"\5\1" + short[0], b"\5\2" + short[1], b"\5\3" + short[2]]
     return [*sizes, *(each[:1] + b"\0" + each[1:] for each in _streams())]
 
 
@@ -105,7 +106,10 @@ def _bodies() -> list[bytes]:
     messages = [encode_phase(each) for each in phases]
     whole = [*(encode_frame(each) for each in frames), *messages]
     payloads = [each[4 + MESSAGE_HEAD_BYTES :] for each in messages]
-    return [each[4:] for each in whole] + payloads
+    # They claim more entries than memory has room for.
+    many = b"\xff" * 4
+    claims = [b"\6" + many * 2, b"\xca" + bytes(8) + many, b"\xcb\0\1a" + many]
+    return [each[4:] for each in whole] + payloads + claims
 
 
 def _frames(*frames: Frame | Phase) -> bytes:
@@ -134,6 +138,7 @@ def _senders() -> list[bytes]:
             (6, b"..."),
         ],
         [(0, opened + _frames(Error(b"no")))],
+        [(0, opened), (0, flood(1, [1, 2, 2, 3, 3, 3, 4])), (4, b"")],
     ]
     return [script(each) for each in talks]
 
@@ -266,7 +271,20 @@ def _files() -> list[bytes]:
                 log.commit(Commit((sealed,), cursors=cursors, rejects=rejects))
             log.close()
             files.append((Path(name) / DATA_FILE).read_bytes())
-    return [files[0], *(_smaller(each) for each in files[1:])]
+    small = [_smaller(each) for each in files[1:]]
+    return [files[0], *small, *_with_bad_leaf(small[-1])]
+
+
+def _with_bad_leaf(data: bytes) -> Iterator[bytes]:
+    """Change every leaf: a node at the page's very end; the first two turned round."""
+    for is_turned in (False, True):
+        changed = bytearray(data)
+        for start in range(2 * SMALL_PAGE_BYTES, len(data), SMALL_PAGE_BYTES):
+            _, kind, lower, _, *two = struct.unpack_from("<Q2xHHHHH", data, start)
+            if kind == 2 and lower >= 20:
+                new = two[::-1] if is_turned else [SMALL_PAGE_BYTES - 2, two[1]]
+                struct.pack_into("<HH", changed, start + 16, *new)
+        yield bytes(changed)
 
 
 def _smaller(data: bytes) -> bytes:
