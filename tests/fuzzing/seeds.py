@@ -257,7 +257,7 @@ def _transaction_logs() -> list[bytes]:
 def _files() -> list[bytes]:
     """Give logs' files, as LMDB wrote them with small rows, and the golden one."""
     files = [GOLDEN.read_bytes()]
-    for commits in (0, 2, 12):
+    for commits in (0, 2, 3):
         with tempfile.TemporaryDirectory() as name:
             log = Log.create(
                 LmdbStore.open(Path(name), is_new=True, map_bytes=1 << 24), LOG
