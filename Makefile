@@ -8,7 +8,7 @@ READY := .venv/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test format lint types cover soak endurance bench bench-quick bench-peers man check clean fuzz audit audit-online
+.PHONY: help setup run demo test format lint types cover soak endurance bench bench-quick bench-peers man check clean fuzz audit audit-online mutants
 
 help: ## List the targets
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,8 @@ bench-peers: $(READY) ## Add the libraries of benchmarks' peers to .venv
 fuzz: $(READY) ## Fuzz every parser with coverage guidance, or TARGET alone, for SECONDS each
 	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev,fuzz]'
 	$(BIN)/python -m tests.fuzzing $(TARGET) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
+mutants: $(READY) ## Put small mistakes into PART, a module, and list those that no test notices
+	$(BIN)/python -m tests.mutants $(or $(PART),all) $(ARGS)
 
 man: $(READY) ## Write the manual pages in docs/man from the commands themselves
 	$(BIN)/python -m alphabet.man_page docs/man
