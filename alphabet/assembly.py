@@ -7,8 +7,8 @@ it listens only when the state is rebuilt and every sink's row is committed.
 import contextlib
 import math
 import resource
-import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +26,8 @@ from alphabet.engine import Engine
 from alphabet.feed import Feed
 from alphabet.inbox import Inbox
 from alphabet.journal import Journal
+from alphabet.listening import bound, listen, page_socket
 from alphabet.machine import Machine
-from alphabet.reception import Reception
 from alphabet.server import Server, Sink
 from alphabet.snapshotter import Snapshotter
 from alphabet.sources import IN, Sources
@@ -36,6 +36,7 @@ from alphabet.streams import Streams
 from alphabet.subscription import Pace, Subscription
 from alphabet.tcp_sink import TcpSink
 from alphabet.waker import Waker
+from alphabet.web.page_thread import PageThread
 from log.row import Cursor
 
 if TYPE_CHECKING:
@@ -47,24 +48,7 @@ SINK = "out"
 """The name of a sink that is the only one."""
 PROGRAM = b"alphabet"
 """What we call ourselves to two-phase sinks, whatever instance we are."""
-BACKLOG = 1024
 _SPARE_DESCRIPTORS = 100
-
-
-@attrs.frozen
-class BindError(Exception):
-    """An address that cannot be listened on."""
-
-    address: Address
-    reason: str
-    label: str
-
-    def __str__(self) -> str:
-        """Name the address, the cause and the way on."""
-        return (
-            f"cannot listen on {self.address}: {self.reason}; give another address "
-            f"with --{self.label} HOST:PORT (port 0 takes a free one)"
-        )
 
 
 class PipelineError(ValueError):
@@ -92,6 +76,9 @@ class Settings:
     drain_seconds: float = 5.0
     limits: Limits = attrs.Factory(Limits)
     consent: Consent = attrs.Factory(Consent)
+    http: Address | None = None
+    is_http_given: bool = False
+    """Whether that very port must be had; else a free one will do."""
 
 
 @contextlib.contextmanager
@@ -120,7 +107,10 @@ def assembled(
                 (CONNECTOR_IN, settings.connector_inputs),
             )
         )
+        page = stack.enter_context(_page(settings, journal))
+        began = time.monotonic()
         opened = Opened.open(settings.data_dir, machine, settings.consent, journal)
+        recovery_seconds = time.monotonic() - began
         stack.callback(opened.close)
         cursors = opened.settle_sinks(
             list(addresses),
@@ -150,6 +140,8 @@ def assembled(
         )
         _let_decide(sinks, server)
         _let_in(sources, server)
+        if page is not None:
+            page.show(server, recovery_seconds)
         try:
             yield server
         finally:
@@ -313,7 +305,21 @@ def _let_in(sources: Sequence[Source], server: Server) -> None:
     inbox.on_room = server.wake_readers
     for source in sources:
         source.on_read = server.take_read
-        _listen(source.reception)
+        for listener in source.reception.listeners:
+            listen(listener.socket, source.reception.label)
+
+
+@contextlib.contextmanager
+def _page(settings: Settings, journal: Journal) -> Iterator[PageThread | None]:
+    """Listen for the page, if one is wanted: it begins with the server."""
+    if settings.http is None:
+        yield None
+        return
+    is_given = settings.is_http_given
+    with page_socket(settings.http, journal, is_given=is_given) as listener:
+        yield PageThread(
+            listener, settings.http.host, journal, certificates=settings.certificates
+        )
 
 
 @contextlib.contextmanager
@@ -330,28 +336,10 @@ def _bound(
     if name not in names:
         known = ", ".join(names)
         raise PipelineError(f"there is no pipeline {name!r} (known pipelines: {known})")
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as bound:
-        bound.settimeout(0)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            bound.bind((address.host, address.port))
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise BindError(address, reason, label) from error
-        number = names.index(name)
-        decoder = machine.definition.pipelines[number].source.decoder
-        yield Listener(bound, number, decoder, certificates)
-
-
-def _listen(reception: Reception) -> None:
-    for listener in reception.listeners:
-        try:
-            listener.socket.listen(BACKLOG)
-        except OSError as error:
-            host, port = listener.socket.getsockname()[:2]
-            reason = error.strerror or str(error)
-            raise BindError(Address(host, port), reason, reception.label) from error
+    number = names.index(name)
+    decoder = machine.definition.pipelines[number].source.decoder
+    with bound(address, label) as made:
+        yield Listener(made, number, decoder, certificates)
 
 
 def _raise_file_limit(connections_max: int) -> float:

@@ -57,9 +57,11 @@ class AddressType(click.ParamType[Address | str]):
 
     Attributes:
         or_dash: Whether `-` will do too; it is left as it is.
+        or_none: Whether `none` will do too; as `-`.
     """
 
     or_dash: bool = False
+    or_none: bool = False
     name: str = attrs.field(default="HOST:PORT", init=False)
 
     def convert(
@@ -70,6 +72,8 @@ class AddressType(click.ParamType[Address | str]):
     ) -> Address | str:
         """Read an address, unless it is one already."""
         if isinstance(value, Address) or (value == "-" and self.or_dash):
+            return value
+        if value == "none" and self.or_none:
             return value
         try:
             return parse_address(str(value))

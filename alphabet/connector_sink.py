@@ -84,6 +84,9 @@ class ConnectorSink:
     """Nothing that may ride along with a commit: decisions alone move the row."""
     is_drained: bool = attrs.field(default=False, init=False)
     """Whether it is at its end, and decides no more."""
+    is_connected: bool = attrs.field(default=False, init=False)
+    fault: Exception | None = attrs.field(default=None, init=False)
+    """What has stopped it for good."""
     _drain_until: float | None = attrs.field(default=None, init=False)
     _deciding: Cursor | None = attrs.field(default=None, init=False)
     _flushed: threading.Event = attrs.field(factory=threading.Event, init=False)
@@ -134,11 +137,13 @@ class ConnectorSink:
                     reason = str(error)
                 except (LogError, RecoveryError) as error:
                     if not self.stopping.is_set():
+                        self.fault = error
                         self.journal.error(f"sink {self.name} has stopped: {error}")
                     return
                 else:
                     return
                 finally:
+                    self.is_connected = False
                     self.subscription.feed.detach()
             self._failures += 1
             self._await_decision()
@@ -279,6 +284,7 @@ class ConnectorSink:
                     self._unsent.append(memoryview(action))
 
     def _derive(self, action: Derive) -> None:
+        self.is_connected = True
         sequence = self.record.sequence
         self.subscription.begin(sequence)
         self._gathered = Round(sequence)

@@ -35,6 +35,8 @@ class ConsoleSink:
     name: str = NAME
     cursor: Cursor | None = None
     floor: int | None = None
+    is_connected: bool = attrs.field(default=True, init=False)
+    fault: Exception | None = attrs.field(default=None, init=False)
     _drain_until: float | None = attrs.field(default=None, init=False)
 
     def wake(self) -> None:
@@ -53,6 +55,8 @@ class ConsoleSink:
         try:
             self._print_all()
         except (OSError, LogError, RecoveryError) as error:
+            self.is_connected = False
+            self.fault = error
             if not self.stopping.is_set():
                 self.journal.error(f"--out - has stopped: {error}")
         finally:

@@ -116,7 +116,7 @@ class Demonstration:
         server = self.children.start(
             "server",
             ALPHABET,
-            *("run", "--in", LOOPBACK, "--out", self._out),
+            *("run", "--in", LOOPBACK, "--out", self._out, "--http", "none"),
             *("--data-dir", plan.data_dir, "--snapshot-every", every),
         )
         self._in = server.await_line("listening in ")

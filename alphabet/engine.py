@@ -43,7 +43,8 @@ ALONE_SECONDS_MIN = 1.0
 class Batch:
     """What one commit stores, and what may leave once it is durable.
 
-    `last_sequence` is the log's last sequence with this batch.
+    `last_sequence` is the log's last sequence with this batch; `received_at` is when
+    the first of its arrivals came, in a monotonic clock's seconds.
     """
 
     transaction: Transaction
@@ -51,6 +52,7 @@ class Batch:
     outputs: tuple[Outputs, ...] = ()
     receipts: tuple[object, ...] = ()
     capture: Capture | None = None
+    received_at: float | None = None
 
 
 @attrs.define
@@ -124,7 +126,9 @@ class Engine:
         """Let sinks' cursors ride along with the next commit."""
         self._cursors |= cursors
 
-    def seal(self, now: float, *, is_last: bool = False) -> Batch | None:
+    def seal(
+        self, now: float, *, is_last: bool = False, received_at: float | None = None
+    ) -> Batch | None:
         """Close the open batch, or say that nothing is worth a commit yet.
 
         `now` is a monotonic clock's seconds: rejects and cursors alone wait until
@@ -154,6 +158,7 @@ class Engine:
             tuple(opened.outputs),
             tuple(opened.receipts),
             opened.capture,
+            received_at,
         )
         self._open = _OpenBatch()
         self._in_flight.append(batch)

@@ -5,6 +5,7 @@ What arrives while a commit is in flight gathers here and becomes the next batch
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -34,11 +35,17 @@ class Inbox:
     arrived: int = attrs.field(default=0, init=False)
     judged: int = attrs.field(default=0, init=False)
     _taken: int = attrs.field(default=0, init=False)
+    _waiting_since: float | None = attrs.field(default=None, init=False)
 
     @property
     def bytes(self) -> int:
         """What all that waits weighs."""
         return self._bytes
+
+    @property
+    def waiting_since(self) -> float | None:
+        """Since when something waits, in a monotonic clock's seconds; None: nothing."""
+        return self._waiting_since
 
     @property
     def is_full(self) -> bool:
@@ -59,6 +66,8 @@ class Inbox:
         """Add an arrival; it is for the caller to heed `is_full`."""
         size = payload_bytes + ARRIVAL_BYTES
         with self._changed:
+            if not self._arrivals:
+                self._waiting_since = time.monotonic()
             self._arrivals.append((arrival, size))
             self._bytes += size
             self.arrived += 1
@@ -86,6 +95,8 @@ class Inbox:
                 size += arrival_size
             self._bytes -= size
             self._taken += len(taken)
+            # What is left came while a batch was in the making: it waits since now.
+            self._waiting_since = time.monotonic() if self._arrivals else None
             has_room_again = was_full and not self.is_full
         if has_room_again:
             self.on_room()

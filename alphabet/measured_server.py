@@ -65,7 +65,7 @@ class MeasuredServer:
 
 def launch(children: Children, data_dir: Path, *words: object) -> Child:
     """Start a server, and do not wait for it."""
-    options = ("--in", ANY_PORT, "--data-dir", data_dir, *words)
+    options = ("--in", ANY_PORT, "--http", "none", "--data-dir", data_dir, *words)
     return children.start("server", "alphabet.cli", "run", *options)
 
 

@@ -61,6 +61,7 @@ class Reception:
     waker: Waker = attrs.Factory(Waker)
     clock: Callable[[], float] = time.monotonic
     partial_frames: int = attrs.field(default=0, init=False)
+    received_bytes: int = attrs.field(default=0, init=False)
     stopped: threading.Event = attrs.field(factory=threading.Event, init=False)
     _connections: set[Connection] = attrs.field(factory=set, init=False)
     _control: selectors.BaseSelector = attrs.field(
@@ -276,6 +277,7 @@ class Reception:
 
     def _frame(self, connection: Connection, data: bytes) -> None:
         """Hand on the whole frames; judge what is left."""
+        self.received_bytes += len(data)
         reader = connection.reader
         frames = reader.receive(data)
         # What came in earlier pieces weighs too.

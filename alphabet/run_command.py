@@ -16,8 +16,9 @@ import attrs
 import click
 
 from alphabet.address import Address, AddressError, NamedAddress, parse_named_address
-from alphabet.assembly import BindError, PipelineError, Settings, assembled
+from alphabet.assembly import PipelineError, Settings, assembled
 from alphabet.command_line import (
+    AddressType,
     CannotServeError,
     DamageError,
     load_certificates,
@@ -27,6 +28,7 @@ from alphabet.command_line import (
 )
 from alphabet.connection import Limits
 from alphabet.journal import Journal
+from alphabet.listening import HTTP, BindError
 from alphabet.loading import ApplicationError, load_machine
 from alphabet.machine import Machine
 from alphabet.renewal import reload_on_hangup
@@ -46,6 +48,7 @@ SWITCH_SECONDS = 1e-4
 """Python's switch interval: at the default 5 ms a busy thread starves the commits."""
 
 EXIT_COMMIT = 4
+HTTP_DEFAULT = Address("127.0.0.1", 8010)
 
 NAME_BYTES_MAX = 255
 """The longest name of a server: sinks make file names of it."""
@@ -200,6 +203,13 @@ class NamedAddressType(click.ParamType[NamedAddress | str]):
     help="How long a stop waits for the sinks.",
 )
 @option(
+    "--http",
+    type=AddressType(or_none=True),
+    metavar="HOST:PORT",
+    help="Where the page, its JSON and the metrics are; none for nowhere.  [default: "
+    "127.0.0.1:8010, or a free port if that is taken]",
+)
+@option(
     "--log-format",
     type=click.Choice(["auto", "text", "json"]),
     default="auto",
@@ -283,6 +293,9 @@ def _say_ready(server: Server, *, to_stderr: bool) -> None:
         for listener in reception.listeners:
             address = Address(*listener.socket.getsockname()[:2])
             click.echo(f"listening {reception.label} {address}", err=to_stderr)
+    if server.page is not None:
+        address = Address(*server.page.listener.getsockname()[:2])
+        click.echo(f"listening {HTTP} {address}", err=to_stderr)
     recovered = server.opened.recovered
     if recovered is not None:
         replayed = f"Replayed {recovered.replayed} entries from recovery log file."
@@ -318,8 +331,17 @@ def _settings(options: dict[str, Any], machine: Machine) -> Settings:
             options["max_connections"],
             options["partial_frame_seconds"],
         ),
+        http=_page_address(options["http"]),
+        is_http_given=options["http"] is not None,
         consent=Consent(options["accept_lost_tail"], options["accept_gaps"]),
     )
+
+
+def _page_address(given: Address | str | None) -> Address | None:
+    """Give where the page is to be, None for nowhere."""
+    if given is None:
+        return HTTP_DEFAULT
+    return given if isinstance(given, Address) else None
 
 
 def _checked_name(name: str | None) -> str | None:

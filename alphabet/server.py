@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -27,14 +28,19 @@ from alphabet.console_sink import ConsoleSink
 from alphabet.engine import Batch, Engine
 from alphabet.inbox import Inbox
 from alphabet.journal import Journal
+from alphabet.measures import Measures
 from alphabet.reception import Reception
 from alphabet.reject_digest import RejectDigest
 from alphabet.snapshotter import Snapshotter
 from alphabet.startup import Opened
 from alphabet.tcp_sink import TcpSink
+from alphabet.totals_board import TotalsBoard
 from alphabet.waker import Waker
 from log.errors import DiskFullError
 from log.row import Cursor
+
+if TYPE_CHECKING:
+    from alphabet.web.page_thread import PageThread
 
 BATCH_BYTES_MAX = 1 << 20
 """How much of the inbox one batch takes: it bounds a batch's memory and its delay."""
@@ -72,6 +78,10 @@ class Server:
     """Who is told of receipts, in the commit's thread; each knows its own."""
     drain_seconds: float = 5.0
     digest: RejectDigest = attrs.Factory(RejectDigest)
+    measures: Measures = attrs.Factory(Measures)
+    board: TotalsBoard = attrs.Factory(TotalsBoard)
+    page: "PageThread | None" = None
+    """What shows all this to people; it reads, and nobody here waits for it."""
     _sealed: queue.Queue[Batch | None] = attrs.field(
         factory=lambda: queue.Queue(SEALED_MAX), init=False
     )
@@ -111,6 +121,8 @@ class Server:
         sources = [
             self._start(f"source {each.label}", each.run) for each in self.receptions
         ]
+        if self.page is not None:
+            self.page.start()
         select.select([self._attention], [], [])
         self.stopping.set()
         self._raise_failure()
@@ -135,6 +147,8 @@ class Server:
         if not commit.is_alive():
             self._store_last_cursors()
         self._say_goodbye()
+        if self.page is not None:
+            self.page.stop()
 
     def _start(self, name: str, target: Callable[[], None]) -> threading.Thread:
         def guarded() -> None:
@@ -233,6 +247,7 @@ class Server:
         The caller holds `_counting`, so that batches are stored as they are sealed.
         """
         engine = self.engine
+        received_at = self.inbox.waiting_since
         arrivals = self.inbox.take(bytes_max)
         for sink in self.sinks:
             if not sink.subscription.feed.has_room():
@@ -247,7 +262,9 @@ class Server:
             self.journal.warning(line)
         self._say_summary(now)
         engine.ride(self._moved_cursors())
-        return engine.seal(now)
+        batch = engine.seal(now, received_at=received_at)
+        self.board.offer(engine.tail.sequence, engine.machine, now)
+        return batch
 
     def _commit(self) -> None:
         """Flush batches one by one."""
@@ -269,19 +286,24 @@ class Server:
                 settle(released.receipts)
         if released.capture is not None:
             self.snapshotter.submit(released.capture)
+        self.measures.note_released(released, time.monotonic())
 
     def _store(self, batch: Batch) -> None:
         """Commit a batch; on a full disk, the very same one until there is room."""
         if not batch.transaction:
             return
+        started = time.monotonic()
         try:
             self.opened.log.commit(batch.transaction)
         except DiskFullError as error:
+            self.measures.disk_full = str(error)
             self.journal.error(str(error))
             self._pause_reading(is_paused=True)
             self._store_when_there_is_room(batch, error)
             self.journal.info("there is room on the disk again: counting goes on")
+            self.measures.disk_full = None
             self._pause_reading(is_paused=False)
+        self.measures.note_commit(batch.transaction, time.monotonic() - started)
 
     def wake_readers(self) -> None:
         """Let all that read look at the inbox again: there is room."""

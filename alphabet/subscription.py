@@ -71,6 +71,11 @@ class Subscription:
         """Say whether the sink has been given all that was released."""
         return self._derived is None and self.feed.is_empty
 
+    @property
+    def is_live(self) -> bool:
+        """Say whether the sink is given live outputs, and nothing is derived for it."""
+        return self._derived is None
+
     def next_live(self) -> Outputs | None:
         """Give the next outputs if that takes no work: they are live, and there."""
         return self.feed.pop_outputs() if self._derived is None else None

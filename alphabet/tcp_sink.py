@@ -67,6 +67,9 @@ class TcpSink:
     journal: Journal
     stopping: threading.Event
     certificates: "Certificates | None" = None
+    is_connected: bool = attrs.field(default=False, init=False)
+    fault: Exception | None = attrs.field(default=None, init=False)
+    """What has stopped it for good."""
     _drain_until: float | None = attrs.field(default=None, init=False)
     _at_work: threading.Lock = attrs.field(factory=threading.Lock, init=False)
     _connection: "socket.socket | SecureSocket" = attrs.field(init=False)
@@ -123,11 +126,14 @@ class TcpSink:
         """Serve one connection after the other until drained or damaged."""
         while (connection := self._connect()) is not None:
             with connection:
+                self.is_connected = True
                 try:
                     ending = self._serve(connection)
                 except (LogError, RecoveryError) as error:
                     self._give_up(error)
                     return
+                finally:
+                    self.is_connected = False
                 self.subscription.feed.detach()
                 if ending is Ending.DRAINED:
                     with contextlib.suppress(OSError):
@@ -147,6 +153,7 @@ class TcpSink:
     def _give_up(self, error: Exception) -> None:
         if not self.stopping.is_set():
             self.subscription.feed.detach()
+            self.fault = error
             self.journal.error(f"sink {self.name} has stopped: {error}")
 
     def _connect(self) -> "socket.socket | SecureSocket | None":

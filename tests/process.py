@@ -120,6 +120,8 @@ class Server:
         stdout, stderr = place / f"{number}.stdout", place / f"{number}.stderr"
         program = [*PYTHON, "alphabet.cli", "run"]
         options = [] if is_bare else ["--in", ANY, "--data-dir", place / "data"]
+        if not is_bare and "--http" not in words:
+            options += ["--http", "none"]
         with stdout.open("wb") as out, stderr.open("wb") as err:
             process = subprocess.Popen(
                 [*before, *program, *map(str, [*options, *words])],

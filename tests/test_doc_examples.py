@@ -15,6 +15,7 @@ from tests.process import ROOT, environment, serving, wait_until
 
 PROGRAMS = {"alphabet": "alphabet.cli", "alphabet-replay": "recovery.cli"}
 DEFAULT_PORTS = {"7002", "7010"}
+PAGE_PORT = "8010"
 
 
 @attrs.frozen
@@ -48,6 +49,8 @@ class TestExamples:
                     said = stack.enter_context(_running(tmp_path, words))
                     port = _wait_port(said)
                     ports[_port_of(shown.lines[0])] = port
+                    if words[1] == "run":
+                        ports[PAGE_PORT] = _port_of(_lines(said)[1])
                     waiting.append((said, shown.lines))
                 else:
                     assert _finished(tmp_path, words) == [
@@ -55,7 +58,7 @@ class TestExamples:
                     ]
             for said, lines in waiting:
                 _wait_lines(said, [_with_ports(line, ports) for line in lines])
-        assert ports.keys() == DEFAULT_PORTS
+        assert ports.keys() == {*DEFAULT_PORTS, PAGE_PORT}
 
     def test_python_examples(self, tmp_path: Path) -> None:
         """Every fenced Python example runs to its end, beside a server."""
@@ -141,6 +144,6 @@ def _wait_lines(file: Path, expected: list[str]) -> None:
 def _wait_port(file: Path) -> str:
     """Wait for the line that tells a port, and for a server that it serves."""
     is_server = file.name == "run.said"
-    count = 2 if is_server else 1
+    count = 3 if is_server else 1
     wait_until(lambda: len(_lines(file)) >= count, f"a port in {file}")
     return _port_of(_lines(file)[0])

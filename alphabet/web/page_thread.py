@@ -1,0 +1,156 @@
+"""The thread that serves the page, with an event loop of its own.
+
+Started once the server is ready; imports what is slow only then. Its death is told in
+one line, and counting goes on. What peers can make it hold is bounded here:
+connections, headers, and how long a first request may take.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from typing import TYPE_CHECKING, cast
+
+import attrs
+
+if TYPE_CHECKING:
+    import asyncio
+    import socket
+    import ssl
+
+    from aiohttp import web
+    from aiohttp.web_protocol import RequestHandler
+
+    from alphabet.certificates import Certificates
+    from alphabet.journal import Journal
+    from alphabet.server import Server
+    from alphabet.web.site import Site
+
+CONNECTIONS_MAX = 256
+"""How many may be connected to the page at once; more are cut off."""
+HEADER_BYTES_MAX = 8190
+"""The longest line, and the longest field, of a request."""
+REQUEST_SECONDS_MAX = 10.0
+"""How long a connection may take for its first request."""
+KEEPALIVE_SECONDS = 30.0
+STOP_SECONDS_MAX = 1.0
+
+
+@attrs.define(eq=False)
+class PageThread:
+    """Serves one server's page on a socket that listens already."""
+
+    listener: socket.socket
+    own_host: str
+    journal: Journal
+    certificates: Certificates | None = None
+    recovery_seconds: float = attrs.field(default=0.0, init=False)
+    _server: Server | None = attrs.field(default=None, init=False)
+    _loop: asyncio.AbstractEventLoop | None = attrs.field(default=None, init=False)
+    _stop: asyncio.Event | None = attrs.field(default=None, init=False)
+    _thread: threading.Thread | None = attrs.field(default=None, init=False)
+
+    def show(self, server: Server, recovery_seconds: float) -> None:
+        """Show this server, which starts the page once it is ready."""
+        self._server, self.recovery_seconds = server, recovery_seconds
+        server.page = self
+
+    def start(self) -> None:
+        """Begin to serve, in a thread."""
+        self._thread = threading.Thread(target=self._run, name="page", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, waiting for a moment at most."""
+        loop, stop = self._loop, self._stop
+        if loop is not None and stop is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(stop.set)
+        if self._thread is not None:
+            self._thread.join(STOP_SECONDS_MAX)
+
+    def _run(self) -> None:
+        import asyncio
+
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:  # noqa: BLE001 - counting goes on without a page
+            self.journal.error(f"the page has ended: {error!r}; counting goes on")
+
+    async def _serve(self) -> None:
+        import asyncio
+
+        from aiohttp import web
+
+        from alphabet.web.event_hub import EventHub
+        from alphabet.web.look import Look
+        from alphabet.web.past import Past
+        from alphabet.web.site import Site
+
+        # Its faults are told by the site, through the journal.
+        logging.getLogger("aiohttp").addHandler(logging.NullHandler())
+        logging.getLogger("aiohttp").propagate = False
+        self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        look = Look(cast("Server", self._server), self.recovery_seconds)
+        hub = EventHub(look)
+        site = Site(look, hub, Past(look.data_dir), self.own_host)
+        runner = web.AppRunner(
+            site.application(),
+            access_log=None,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            max_line_size=HEADER_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+        )
+        await runner.setup()
+        listening = await self._loop.create_server(
+            lambda: self._protocol(runner, site),
+            sock=self.listener,
+            ssl=self._context(),
+        )
+        telling = asyncio.create_task(hub.run())
+        stopped = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({telling, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        hub.close()
+        telling.cancel()
+        stopped.cancel()
+        listening.close()
+        with contextlib.suppress(asyncio.CancelledError):
+            await telling
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(runner.cleanup(), STOP_SECONDS_MAX)
+
+    def _context(self) -> ssl.SSLContext | None:
+        """Give what connections are served with; new ones have what was loaded last."""
+        certificates = self.certificates
+        if certificates is None or certificates.server is None:
+            return None
+
+        def renew(secure: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
+            secure.context = certificates.server or secure.context
+
+        context = certificates.server
+        context.sni_callback = renew
+        return context
+
+    def _protocol(self, runner: web.AppRunner, site: Site) -> asyncio.Protocol:
+        """Make what serves a connection; one too many is cut off, and a mute one."""
+        import asyncio
+
+        server = runner.server
+        assert server is not None, "the runner is set up"  # noqa: S101
+        protocol = server()
+        is_full = len(server.connections) >= CONNECTIONS_MAX
+        seconds = 0.0 if is_full else REQUEST_SECONDS_MAX
+        site.unheard.add(protocol)
+        asyncio.get_running_loop().call_later(seconds, _cut_if_mute, protocol, site)
+        return protocol
+
+
+def _cut_if_mute(protocol: RequestHandler, site: Site) -> None:
+    """Cut a connection off that has asked for nothing."""
+    if protocol in site.unheard:
+        site.unheard.discard(protocol)
+        if protocol.transport is not None:
+            protocol.transport.abort()

@@ -1,0 +1,257 @@
+"""The page of a real server, asked over HTTP."""
+
+import contextlib
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import jsonschema
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from alphabet.web.gate import SECURITY_HEADERS
+from tests.process import ANY, Server, free_port, serving, submit, wait_until
+from tests.test_connector_sink import QUIET
+from tests.votes import tally, wire
+
+VOTES = [(b"a", 3), (b"\xe9", 4), (b"/", 2**32 - 1), (b"a", 5)]
+API = json.loads(
+    Path(__file__)
+    .parent.parent.joinpath("alphabet/web/static/openapi.json")
+    .read_text()
+)
+WAIT_SECONDS = 30.0
+
+
+@attrs.frozen
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> Any:  # noqa: ANN401 - whatever it says
+        """The body, as JSON."""
+        return json.loads(self.body)
+
+
+def port_of(server: Server) -> int:
+    """Give the page's port."""
+    told = [*server.lines(), *server.said()]
+    [line] = [each for each in told if each.startswith("listening http ")]
+    return int(line.rpartition(":")[2])
+
+
+def ask(server: Server, path: str, method: str = "GET", **headers: str) -> Answer:
+    """Ask the page."""
+    connection = http.client.HTTPConnection(
+        "127.0.0.1", port_of(server), timeout=WAIT_SECONDS
+    )
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    with contextlib.closing(connection):
+        connection.request(method, path, headers=named)
+        response = connection.getresponse()
+        return Answer(response.status, dict(response.getheaders()), response.read())
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Give a server that has come back, counted, and taken a snapshot."""
+    place = tmp_path_factory.mktemp("page")
+    with serving(place) as before:
+        assert before.stop() == 0
+    words = ("--http", ANY, "--out", f"127.0.0.1:{free_port()}", "--snapshot-every", 4)
+    with serving(place, *words) as server:
+        assert submit(server.port, wire(VOTES))
+        snapshots = place / "data" / "snapshots"
+        wait_until(lambda: [*snapshots.glob("*.snapshot")], "a snapshot")
+        yield server
+
+
+def fits(path: str, answer: Answer) -> None:
+    """Fail unless an answer is one that the description of its path has."""
+    described = API["paths"][path]["get"]["responses"][str(answer.status)]
+    kind = answer.headers["Content-Type"].partition(";")[0]
+    schema = {**described["content"][kind]["schema"], "components": API["components"]}
+    if "json" in kind:
+        jsonschema.Draft202012Validator(schema).validate(answer.document)
+
+
+@pytest.mark.parametrize(
+    ("asked", "path", "status"),
+    [
+        ("/votes", "/votes", 200),
+        ("/votes?at=2", "/votes", 200),
+        ("/votes?at=99", "/votes", 404),
+        ("/votes?at=-1", "/votes", 400),
+        ("/votes/%E9", "/votes/{letter}", 200),
+        ("/votes/%2F", "/votes/{letter}", 200),
+        ("/votes/b", "/votes/{letter}", 404),
+        ("/votes/ab", "/votes/{letter}", 400),
+        ("/votes/a?at=x", "/votes/{letter}", 400),
+        ("/status", "/status", 200),
+        ("/healthz", "/healthz", 200),
+        ("/readyz", "/readyz", 200),
+        ("/metrics", "/metrics", 200),
+        ("/openapi.json", "/openapi.json", 200),
+        ("/", "/", 200),
+        ("/page.js", "/page.js", 200),
+        ("/page.css", "/page.css", 200),
+    ],
+)
+def test_answers_are_those_described(
+    server: Server, asked: str, path: str, status: int
+) -> None:
+    """Each answer has the status and form that the description says, and is safe."""
+    answer = ask(server, asked)
+    assert answer.status == status, answer
+    fits(path, answer)
+    assert SECURITY_HEADERS.items() <= answer.headers.items()
+    assert "Cache-Control" in answer.headers
+    head = ask(server, asked, "HEAD")
+    assert (head.status, head.body) == (status, b"")
+
+
+def test_totals_are_exact(server: Server) -> None:
+    """The totals are those of all durable votes, and of the past at a sequence."""
+    assert ask(server, "/votes").document == {"sequence": 4, "totals": tally(VOTES)}
+    past = ask(server, "/votes?at=3").document
+    assert past == {"sequence": 3, "totals": tally(VOTES[:3])}
+    letter = {"sequence": 4, "letter": "\xe9", "total": 4}
+    assert ask(server, "/votes/%e9").document == letter
+
+
+def test_unchanged_totals_are_not_sent_again(server: Server) -> None:
+    """The tag of an answer gets 304 for as long as nothing was counted."""
+    tag = ask(server, "/votes").headers["ETag"]
+    assert ask(server, "/votes", If_None_Match=tag).status == 304
+    assert ask(server, "/votes", If_None_Match='"other"').status == 200
+
+
+def test_nothing_can_be_changed(server: Server) -> None:
+    """Other methods than GET and HEAD are refused, with those that are not."""
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        answer = ask(server, "/votes", method)
+        assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+        assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_another_name_is_refused(server: Server) -> None:
+    """A browser that was led here by somebody else's name is told nothing."""
+    for path in ("/", "/votes", "/events", "/nothing"):
+        assert ask(server, path, Host="evil.example").status == 421
+
+
+def test_metrics_are_read_by_prometheus(server: Server) -> None:
+    """Prometheus's own parser reads the metrics, and they are those of the server."""
+    text = ask(server, "/metrics").body.decode()
+    families = {each.name: each for each in text_string_to_metric_families(text)}
+    assert all(name.startswith("alphabet_") for name in families)
+    assert all(family.documentation for family in families.values())
+    assert families["alphabet_events"].samples[0].value == len(VOTES)
+    assert families["alphabet_sequence"].samples[0].value == len(VOTES)
+    states = {
+        sample.labels["state"]: sample.value
+        for sample in families["alphabet_sink_state"].samples
+    }
+    assert (states["away"], states["connected"]) == (1, 0)
+    assert families["alphabet_sink_lag_events"].samples[0].value == len(VOTES)
+    counted = {s.name: s.value for s in families["alphabet_commit_seconds"].samples}
+    assert counted["alphabet_commit_seconds_count"] >= 1
+
+
+def test_every_metric_is_documented(server: Server) -> None:
+    """The table of metrics in the documents has each one, and no other."""
+    text = ask(server, "/metrics").body.decode()
+    names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    page = Path(__file__).parent.parent.joinpath("docs/HTTP.md").read_text()
+    rows = {line.split("`")[1] for line in page.splitlines() if line[:3] == "| `"}
+    assert {row for row in rows if row.startswith("alphabet_")} == names
+
+
+def read_event(stream: Any, name: str) -> Any:  # noqa: ANN401 - a response, a document
+    """Read on to the next event of a name; give what it tells."""
+    current = ""
+    for line in stream:
+        text = line.decode().rstrip("\n")
+        if text.startswith("event: "):
+            current = text.removeprefix("event: ")
+        elif text.startswith("data: ") and current == name:
+            return json.loads(text.removeprefix("data: "))
+    raise AssertionError(f"the stream has ended before {name!r}")
+
+
+def test_events_tell_all_then_what_changes(tmp_path: Path) -> None:
+    """A watcher gets a snapshot and changes that add up to the totals, as strings."""
+    with serving(tmp_path, "--http", ANY) as server:
+        assert submit(server.port, wire(VOTES))
+        watcher = http.client.HTTPConnection(
+            "127.0.0.1", port_of(server), timeout=WAIT_SECONDS
+        )
+        with contextlib.closing(watcher):
+            watcher.request("GET", "/events")
+            stream = watcher.getresponse()
+            assert stream.headers["Content-Type"] == "text/event-stream"
+            told = read_event(stream, "snapshot")
+            jsonschema.Draft202012Validator(
+                {"$ref": "#/components/schemas/Status", **API}
+            ).validate(told["status"])
+            totals, sequence = told["totals"] or {}, told["sequence"]
+            more = [(b"z", 1), (b"a", 2**32 - 1)]
+            assert submit(server.port, wire(more))
+            while sequence < len(VOTES) + len(more):
+                change = read_event(stream, "totals")
+                totals |= change["totals"]
+                sequence = change["sequence"]
+            assert totals == {k: str(v) for k, v in tally([*VOTES, *more]).items()}
+            assert read_event(stream, "second")["status"]["sequence"] == sequence
+            assert server.stop() == 0
+            with contextlib.suppress(http.client.HTTPException, OSError):
+                stream.read()
+
+
+def test_a_default_port_that_is_taken_is_no_fault(tmp_path: Path) -> None:
+    """Two servers have a page each, of which one says that it has another port."""
+    places = [tmp_path / name for name in ("one", "two")]
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for place in places:
+            place.mkdir()
+            words = ("--in", ANY, "--data-dir", place / "data")
+            servers.append(stack.enter_context(serving(place, *words, is_bare=True)))
+        assert [ask(each, "/healthz").status for each in servers] == [200, 200]
+        servers[1].wait_said("is taken: the page has another port")
+
+
+def test_a_given_port_must_be_had(tmp_path: Path) -> None:
+    """A server whose page has no port that was asked for does not start."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        server = Server.start(tmp_path, "--http", address)
+        assert server.wait() == 3
+        [line] = server.said()
+        assert f"cannot listen on {address}" in line
+        assert "--http" in line
+        assert not (tmp_path / "data").exists()
+
+
+def test_another_application_has_no_totals(tmp_path: Path) -> None:
+    """Where states are no letters' totals, their path is not there; the rest is."""
+    (tmp_path / "quiet.py").write_text(QUIET)
+    words = ("--http", ANY, "--application-module", "quiet")
+    with serving(tmp_path, *words, working_directory=tmp_path) as server:
+        assert ask(server, "/votes").status == 404
+        assert ask(server, "/status").status == 200
+
+
+def test_a_page_that_nobody_wants(tmp_path: Path) -> None:
+    """With none there is no page, and no line of one."""
+    with serving(tmp_path, "--http", "none") as server:
+        assert not [line for line in server.lines() if "http" in line]
+        wait_until(lambda: server.is_ready, "a ready server")
