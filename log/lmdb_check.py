@@ -13,6 +13,7 @@ Pure: it reads through the function it is given.
 
 import struct
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import attrs
 
@@ -81,15 +82,17 @@ def check_structure(
     read: Read,
     tables: Mapping[str, int | None],
     progress: Callable[[int], None] = lambda _pages: None,
+    rows_max: Mapping[str, int] = MappingProxyType({}),
 ) -> Structure:
     """Walk every tree of the transaction that `meta` names.
 
     `tables` are those that must be there, each with the length of its keys, in bytes,
     or None where keys differ. `progress` is called with the number of
-    pages accounted for, now and then.
+    pages accounted for, now and then. Of a table that says it has more than its
+    `rows_max`, inclusive, only the way to its last row is walked.
     """
     key_bytes = {**tables, FREE_LIST: _NUMBER_BYTES}
-    walk = _Walk(TreeFile(meta, read), key_bytes, progress)
+    walk = _Walk(TreeFile(meta, read), key_bytes, progress, rows_max)
     walk.check_flags(NAMES, meta.main.flags, 0)
     walk.check_tree(NAMES, meta.main)
     for name, record in walk.tables.items():
@@ -100,7 +103,9 @@ def check_structure(
             walk.flaws.append(Flaw(missing, None, "it is missing"))
     walk.check_flags(FREE_LIST, meta.free.flags & ~_PATH_FLAG, _NUMBERS_FLAG)
     walk.check_tree(FREE_LIST, meta.free)
-    lost = 0 if walk.flaws else walk.claimed.count(0)
+    walk.check_newest_freed()
+    is_whole = not walk.flaws and not walk.is_cut_short
+    lost = walk.claimed.count(0) if is_whole else 0
     return Structure(tuple(walk.flaws), lost)
 
 
@@ -121,6 +126,9 @@ class _Walk:
     file: TreeFile
     key_bytes: Mapping[str, int | None]
     progress: Callable[[int], None]
+    rows_max: Mapping[str, int]
+    is_cut_short: bool = False
+    newest_freed: int = 0
     flaws: list[Flaw] = attrs.Factory(list)
     tables: dict[str, TreeRecord] = attrs.Factory(dict)
     claimed: bytearray = attrs.field(init=False)
@@ -149,13 +157,26 @@ class _Walk:
         if not is_empty:
             self._visit(table, record, Child(record.root, EVERYTHING), 1, count)
         # Behind a flaw the count is short, and says nothing new.
-        if len(self.flaws) > flaws_before:
+        if len(self.flaws) > flaws_before or self._is_long(table, record):
             return
         for name, found in attrs.asdict(count).items():
             if found != (said := getattr(record, name)):
                 what = name.replace("_", " ")
                 reason = f"it says {said} {what}, and there are {found}"
                 self.flaws.append(Flaw(table, None, reason))
+
+    def check_newest_freed(self) -> None:
+        """Note a list of free pages that is not of the last transaction.
+
+        Each of ours changes a row, so frees the page where the row was.
+        """
+        newest, last = self.newest_freed, self.file.meta.transaction_id
+        if newest != last and self.file.meta.free.root != NO_PAGE and not self.flaws:
+            reason = f"it ends with transaction {newest}, not {last}: it is an old one"
+            self.flaws.append(Flaw(FREE_LIST, None, reason))
+
+    def _is_long(self, table: str, record: TreeRecord) -> bool:
+        return record.entries > self.rows_max.get(table, record.entries)
 
     def _visit(
         self, table: str, record: TreeRecord, child: Child, level: int, count: _Count
@@ -175,6 +196,9 @@ class _Walk:
             return
         if below:
             count.branch_pages += 1
+            if self._is_long(table, record):
+                self.is_cut_short = True
+                below = below[-1:]
             for each in below:
                 self._visit(table, record, each, level + 1, count)
             return
@@ -231,6 +255,7 @@ class _Walk:
         transaction = int.from_bytes(node.key)
         if not 0 < transaction <= self.file.meta.transaction_id:
             raise PageError(f"it tells of pages that transaction {transaction} freed")
+        self.newest_freed = transaction
         count, rest = divmod(node.value_bytes, _NUMBER_BYTES)
         numbers = self._numbers(page, node, 0, 1) if count else ()
         if rest or numbers != (count - 1,):

@@ -3,8 +3,10 @@
 What is relied on, and measured in docs/FORMAT.md: with default flags a commit
 writes its pages, flushes them, and only then writes and flushes the meta page, so
 a transaction is durable when `commit` returns and a failed one may be repeated.
-One thread commits. Reads copy what they bring, in short transactions, so that no
-reader holds pages back and the map may grow between them.
+One thread commits. Reads are short transactions, so that no reader holds pages back,
+and go past LMDB: it keeps the pages for us, and `TreeFile` reads them. For LMDB trusts
+every page, and a damaged one would cost the process its life. What LMDB itself walks
+when it opens, and when it appends, is looked at before it is opened for writing.
 """
 
 import contextlib
@@ -14,7 +16,7 @@ import resource
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import BinaryIO, Self, TypeVar
 
 import attrs
 import lmdb
@@ -28,6 +30,7 @@ from log.errors import (
     ForeignError,
     LogError,
 )
+from log.lmdb_check import check_structure
 from log.lmdb_file import (
     META_PAGES,
     PAGE_BYTES_MAX,
@@ -36,8 +39,9 @@ from log.lmdb_file import (
     NewerEngineError,
     check_head,
 )
-from log.resident import give_back
-from log.store import TABLES, Change
+from log.lmdb_page import PageError, TreeRecord
+from log.lmdb_tree import Read, TreeError, TreeFile
+from log.store import BLOCKS, CURSORS, META, REJECTS, STREAMS, TABLES, Change
 
 MAP_BYTES = 1 << 40
 """Address space reserved for the map: sparse, so it costs nothing on disk."""
@@ -45,12 +49,17 @@ MAP_BYTES_MIN = 1 << 20
 DATA_FILE = "data.mdb"
 LOCK_FILE = "lock.mdb"
 FILE_MODE = 0o600
+KEY_BYTES = {BLOCKS: 8, STREAMS: 8, CURSORS: None, REJECTS: 8, META: None}
+"""How long each table's keys are; None where they differ."""
+BLOCKS_WALKED_MAX = 4096
+"""Of a log of more blocks only the last one's place is looked at before LMDB opens."""
 
 _FULL_CODES = {errno.ENOSPC, errno.EDQUOT}
 _UNCLEAR_CODES = {errno.EIO, -30772}
 """Codes that a full disk gives too, after a short write."""
 _NEARLY_FULL_BYTES = 1 << 20
 _HEAD_TRIES = 3
+_LOOKS_MAX = 1000
 _DAMAGE = (
     lmdb.CorruptedError,
     lmdb.InvalidError,
@@ -68,6 +77,7 @@ class LmdbStore:
     path: Path
     _environment: lmdb.Environment
     _tables: dict[str, lmdb._Database]
+    _descriptor: int
     _file_id: tuple[int, int]
     _reading: threading.Lock = attrs.Factory(threading.Lock)
     _is_closed: bool = False
@@ -84,28 +94,34 @@ class LmdbStore:
     ) -> Self:
         """Open the store in a directory, or make it there.
 
-        The file is checked before LMDB maps it. A reader that is alone, with no
-        writer beside it, does without the lock file. Raises DamagedError, ForeignError
-        or DirectoryError.
+        The file is checked before LMDB maps it; for a writer, all that LMDB will walk
+        on its own. A reader that is alone, with no writer beside it, does without the
+        lock file. Raises DamagedError, ForeignError or DirectoryError.
         """
-        if not is_new:
+        if is_read_only:
             check_file(path)
+        elif not is_new:
+            _check_reach(path)
         try:
             environment = _open_environment(
                 path, map_bytes, is_read_only=is_read_only, has_lock=not is_alone
             )
             tables = {
                 table: environment.open_db(table.encode(), create=is_new)
-                for table in TABLES
+                for table in (() if is_read_only else TABLES)
             }
-            file_id = _file_id(path)
         except lmdb.NotFoundError as error:
             raise DamagedError(path, None, f"a table is missing: {error}") from error
         except lmdb.Error as error:
             raise _read_failure(path, error) from error
+        try:
+            # Kept: to read must need no file that is not open yet.
+            descriptor = os.open(path / DATA_FILE, os.O_RDONLY | os.O_CLOEXEC)
+            file_id = _file_id(path)
         except OSError as error:
+            environment.close()
             raise DirectoryError(path, error.strerror or str(error)) from error
-        return cls(path, environment, tables, file_id)
+        return cls(path, environment, tables, descriptor, file_id)
 
     def commit(self, changes: Sequence[Change], sequence: int) -> None:
         """Apply all changes, durable on return; see `Store.commit`."""
@@ -122,47 +138,20 @@ class LmdbStore:
 
     def get(self, table: str, key: bytes) -> bytes | None:
         """Give the value stored under a key."""
-        found = self._read(lambda reader: reader.get(key, db=self._tables[table]))
-        return None if found is None else bytes(found)
+        found = self.floor(table, key)
+        return found[1] if found is not None and found[0] == key else None
 
     def floor(self, table: str, key: bytes) -> tuple[bytes, bytes] | None:
         """Give the row with the greatest key at or below `key` (inclusive)."""
-
-        def find(reader: lmdb.Transaction) -> tuple[bytes, bytes] | None:
-            with reader.cursor(self._tables[table]) as cursor:
-                if cursor.set_range(key):
-                    is_found = cursor.key() == key or cursor.prev()
-                else:
-                    is_found = cursor.last()
-                return (
-                    (bytes(cursor.key()), bytes(cursor.value())) if is_found else None
-                )
-
-        return self._read(find)
+        return self._read(table, lambda file, record: file.floor(record, key))
 
     def scan(
         self, table: str, start: bytes, bytes_max: int
     ) -> list[tuple[bytes, bytes]]:
         """Give rows from key `start` (inclusive) upward; see `Store.scan`."""
-
-        def collect(reader: lmdb.Transaction) -> list[tuple[bytes, bytes]]:
-            rows: list[tuple[bytes, bytes]] = []
-            views: list[memoryview] = []
-            size = 0
-            with reader.cursor(self._tables[table]) as cursor:
-                if not (cursor.set_range(start) if start else cursor.first()):
-                    return rows
-                for key, value in cursor:
-                    rows.append((bytes(key), bytes(value)))
-                    views.append(memoryview(value))
-                    size += len(value)
-                    if size >= bytes_max:
-                        # It is a long read: what it has passed is not wanted again.
-                        give_back(views)
-                        break
-            return rows
-
-        return self._read(collect)
+        return self._read(
+            table, lambda file, record: file.rows_of(record, start, bytes_max)
+        )
 
     def drop_dead_readers(self) -> int:
         """Free the slots of readers that were killed; they hold pages back."""
@@ -172,6 +161,8 @@ class LmdbStore:
         """Close the environment."""
         with self._reading:
             self._environment.close()
+            if not self._is_closed:
+                os.close(self._descriptor)
             self._is_closed = True
 
     @property
@@ -214,13 +205,37 @@ class LmdbStore:
                 reason = f"the map cannot grow to {map_bytes} bytes: {error}"
                 raise CommitError(self.path, sequence, reason) from cause
 
-    def _read(self, look: Callable[[lmdb.Transaction], T]) -> T:
+    def _read(self, table: str, look: Callable[[TreeFile, TreeRecord], T]) -> T:
+        """Look at a table of the newest transaction, while LMDB keeps its pages."""
+        read = reading(self._descriptor)
         with self._reading:
-            try:
-                with _begin_reading(self._live) as reader:
-                    return look(reader)
-            except lmdb.Error as error:
-                raise _read_failure(self.path, error) from error
+            for _ in range(_LOOKS_MAX):
+                environment = self._live
+                meta = _meta(self.path, self._descriptor)
+                try:
+                    with _begin_reading(environment) as reader:
+                        # A commit may have come between the two.
+                        if reader.id() == meta.transaction_id:
+                            file = TreeFile(meta, read, is_strict=True)
+                            return self._look(file, table, look)
+                except lmdb.Error as error:
+                    raise _read_failure(self.path, error) from error
+        raise DirectoryError(self.path, "it changes faster than it can be read")
+
+    def _look(
+        self, file: TreeFile, table: str, look: Callable[[TreeFile, TreeRecord], T]
+    ) -> T:
+        name = "names"
+        try:
+            record = file.tables().get(table.encode())
+            if record is None:
+                raise DamagedError(self.path, None, f"a table is missing: {table}")
+            name = table
+            return look(file, record)
+        except TreeError as error:
+            low = error.bounds.low
+            sequence = int.from_bytes(low) if name == BLOCKS and low else None
+            raise DamagedError(self.path, sequence, f"{name}, {error}") from error
 
     def _commit_failure(self, sequence: int, error: lmdb.Error) -> LogError:
         code = error.code
@@ -257,6 +272,39 @@ def hold_pages(path: Path) -> Iterator[Callable[[], None]]:
         yield reader.abort
 
 
+def open_data(path: Path) -> BinaryIO:
+    """Open the data file in `path` to be read; raises DirectoryError."""
+    file = path / DATA_FILE
+    try:
+        return file.open("rb", buffering=0)
+    except OSError as error:
+        raise DirectoryError(file, error.strerror or str(error)) from error
+
+
+def reading(descriptor: int) -> Read:
+    """Give what reads a file's bytes; it raises PageError for those it cannot read."""
+
+    def read(offset: int, size: int) -> bytes:
+        try:
+            return os.pread(descriptor, size, offset)
+        except OSError as error:
+            raise PageError(f"it cannot be read: {error.strerror}") from error
+
+    return read
+
+
+def _check_reach(path: Path) -> None:
+    """Raise DamagedError where LMDB would meet a page that is not sound."""
+    meta = read_meta(path)
+    with open_data(path) as stream:
+        limits = {BLOCKS: BLOCKS_WALKED_MAX}
+        tables = dict.fromkeys(TABLES)  # Keys of any length: the log knows its own.
+        found = check_structure(meta, reading(stream.fileno()), tables, rows_max=limits)
+    for flaw in found.flaws:
+        place = "" if flaw.page is None else f", page {flaw.page}"
+        raise DamagedError(path, None, f"{flaw.table}{place}: {flaw.reason}")
+
+
 def check_file(path: Path) -> None:
     """Raise unless `path` holds a data file that LMDB may map; see `read_meta`."""
     read_meta(path)
@@ -269,14 +317,18 @@ def read_meta(path: Path) -> MetaPage:
     engine's, DamagedError for anything else. A writer beside us may be changing
     the meta pages, so a bad look is repeated.
     """
-    file = path / DATA_FILE
+    with open_data(path) as stream:
+        return _meta(path, stream.fileno())
+
+
+def _meta(path: Path, descriptor: int) -> MetaPage:
     failure: LmdbFileError | None = None
     for _ in range(_HEAD_TRIES):
         try:
-            with file.open("rb") as stream:
-                head = stream.read(META_PAGES * PAGE_BYTES_MAX)
-                file_bytes = os.fstat(stream.fileno()).st_size
+            head = os.pread(descriptor, META_PAGES * PAGE_BYTES_MAX, 0)
+            file_bytes = os.fstat(descriptor).st_size
         except OSError as error:
+            file = path / DATA_FILE
             raise DirectoryError(file, error.strerror or str(error)) from error
         try:
             return check_head(head, file_bytes)

@@ -1,12 +1,13 @@
 """The rows of LMDB's tables, read without LMDB: what a damaged file still gives.
 
 Each page is checked as it is reached (`log/lmdb_page.py`); one that is not sound is
-passed over with all below it, so a row is given as it stands or not at all. Which
-pages those were, `log/lmdb_check.py` says.
+passed over with all below it, so a row is given as it stands or not at all; a strict
+file raises instead. Which pages those were, `log/lmdb_check.py` says.
 
 Pure: it reads through the function it is given.
 """
 
+import struct
 from collections.abc import Callable, Iterator
 
 import attrs
@@ -32,6 +33,8 @@ from log.lmdb_page import (
     run_pages,
 )
 
+_NUMBER = struct.Struct("<Q")
+
 Read = Callable[[int, int], bytes]
 """Gives the file's bytes from an offset: as many as asked for, fewer at its end."""
 
@@ -44,12 +47,25 @@ class Run:
     pages: int
 
 
+class TreeError(Exception):
+    """A page in the way of a strict read: it says which, of which keys, and why."""
+
+    def __init__(self, page: int, bounds: Bounds, reason: str) -> None:
+        """Keep the place: the page's number, and the bounds of the keys below it."""
+        super().__init__(f"page {page}: {reason}")
+        self.bounds = bounds
+
+
 @attrs.frozen
 class TreeFile:
-    """The trees of one transaction, which `meta` names."""
+    """The trees of one transaction, which `meta` names.
+
+    Where it is strict, its reads raise TreeError at the first page that is not sound.
+    """
 
     meta: MetaPage
     read: Read
+    is_strict: bool = False
 
     def page(self, number: int) -> bytes:
         """Read a page; raises PageError for one that no tree can have."""
@@ -85,7 +101,10 @@ class TreeFile:
         if not node.flags:
             return page[node.start : node.start + node.value_bytes]
         start = self.run(page, node).page * self.meta.page_bytes + HEADER_BYTES
-        return self.read(start, node.value_bytes)
+        value = self.read(start, node.value_bytes)
+        if len(value) < node.value_bytes:
+            raise PageError("the file ends before its value does")
+        return value
 
     def tables(self) -> dict[bytes, TreeRecord]:
         """Give the tables that can be found, by name."""
@@ -105,6 +124,19 @@ class TreeFile:
                 if node.key >= start:
                     yield from self._row(page, node)
 
+    def rows_of(
+        self, table: TreeRecord, start: bytes, bytes_max: int
+    ) -> list[tuple[bytes, bytes]]:
+        """Give rows from key `start` (inclusive) upward; see `Store.scan`."""
+        found: list[tuple[bytes, bytes]] = []
+        size = 0
+        for row in self.rows(table, start):
+            found.append(row)
+            size += len(row[1])
+            if size >= bytes_max:
+                break
+        return found
+
     def floor(self, table: TreeRecord, key: bytes) -> tuple[bytes, bytes] | None:
         """Give the row with the greatest key at or below `key` (inclusive)."""
         for page, nodes in self._leaves(
@@ -119,7 +151,9 @@ class TreeFile:
     def _row(self, page: bytes, node: Node) -> Iterator[tuple[bytes, bytes]]:
         try:
             value = self.value(page, node)
-        except PageError:
+        except PageError as error:
+            place = overflow_page(page, node) if node.flags == APART else _number(page)
+            self._pass_over(place, Bounds(node.key, node.key + b"\0"), error)
             return
         yield node.key, value
 
@@ -143,11 +177,21 @@ class TreeFile:
                     yield page, entries(page, bounds)
                     continue
                 below = [c for c in children(page, bounds) if is_wanted(c.bounds)]
-            except PageError:
+            except PageError as error:
+                self._pass_over(number, bounds, error)
                 continue
             waiting += below if is_downward else reversed(below)
+
+    def _pass_over(self, page: int, bounds: Bounds, error: PageError) -> None:
+        if self.is_strict:
+            raise TreeError(page, bounds, str(error)) from error
 
     def _check_range(self, first: int, pages: int) -> None:
         last = self.meta.last_page
         if not META_PAGES <= first <= last or first + pages - 1 > last:
             raise PageError(f"it is none of the pages {META_PAGES} to {last}")
+
+
+def _number(page: bytes) -> int:
+    """Give the number that a page was found to have."""
+    return int(_NUMBER.unpack_from(page)[0])

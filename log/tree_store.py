@@ -5,7 +5,6 @@ first, and where that finds a flaw a `TreeStore` gives what is left. The edge: f
 a clock, and a server that may go on beside us.
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -14,20 +13,15 @@ from typing import BinaryIO, Self, TypeVar
 
 import attrs
 
-from log.errors import DirectoryError
 from log.lmdb_check import Structure, check_structure
-from log.lmdb_page import PageError
-from log.lmdb_store import DATA_FILE, hold_pages, read_meta
-from log.lmdb_tree import Read, TreeFile
-from log.store import BLOCKS, CURSORS, META, REJECTS, STREAMS, Change
+from log.lmdb_store import KEY_BYTES, hold_pages, open_data, read_meta, reading
+from log.lmdb_tree import TreeFile
+from log.store import Change
 
 HOLD_SECONDS_MAX = 1.0
 """How long a server is kept from using pages anew: its file grows meanwhile."""
 
 _LOOKS_MAX = 10
-_KEY_BYTES = {BLOCKS: 8, STREAMS: 8, CURSORS: None, REJECTS: 8, META: None}
-"""How long each table's keys are; None where they differ."""
-
 T = TypeVar("T")
 
 
@@ -54,8 +48,8 @@ def inspect_file(
             progress(pages)
 
         meta = read_meta(path)
-        stream = stack.enter_context(_open(path))
-        found = check_structure(meta, _reading(stream), _KEY_BYTES, go_on)
+        stream = stack.enter_context(open_data(path))
+        found = check_structure(meta, reading(stream.fileno()), KEY_BYTES, go_on)
         is_certain = let_go is not None or _is_kept(path, meta.transaction_id)
     return attrs.evolve(found, is_certain=is_certain)
 
@@ -70,7 +64,7 @@ class TreeStore:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open the store in a directory; raises DirectoryError."""
-        return cls(path, _open(path))
+        return cls(path, open_data(path))
 
     def commit(self, changes: Sequence[Change], sequence: int) -> None:
         """Raise ValueError: what is damaged is only read."""
@@ -99,16 +93,8 @@ class TreeStore:
         """Give rows from key `start` (inclusive) upward; see `Store.scan`."""
 
         def collect(file: TreeFile) -> list[tuple[bytes, bytes]]:
-            rows: list[tuple[bytes, bytes]] = []
-            size = 0
             record = file.tables().get(table.encode())
-            if record is not None:
-                for row in file.rows(record, start):
-                    rows.append(row)
-                    size += len(row[1])
-                    if size >= bytes_max:
-                        break
-            return rows
+            return [] if record is None else file.rows_of(record, start, bytes_max)
 
         return self._look(collect)
 
@@ -118,7 +104,7 @@ class TreeStore:
 
     def _look(self, look: Callable[[TreeFile], T]) -> T:
         """Look at one transaction's trees; again, where a server changed them."""
-        read = _reading(self._stream)
+        read = reading(self._stream.fileno())
         looks = 0
         while True:
             meta = read_meta(self.path)
@@ -135,23 +121,3 @@ def _is_kept(path: Path, transaction_id: int) -> bool:
     may write it before it commits.
     """
     return read_meta(path).transaction_id <= transaction_id + 1
-
-
-def _open(path: Path) -> BinaryIO:
-    file = path / DATA_FILE
-    try:
-        return file.open("rb", buffering=0)
-    except OSError as error:
-        raise DirectoryError(file, error.strerror or str(error)) from error
-
-
-def _reading(stream: BinaryIO) -> Read:
-    descriptor = stream.fileno()
-
-    def read(offset: int, size: int) -> bytes:
-        try:
-            return os.pread(descriptor, size, offset)
-        except OSError as error:
-            raise PageError(f"it cannot be read: {error.strerror}") from error
-
-    return read

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from log import tree_store
+from log import lmdb_store, tree_store
 from log.errors import DamagedError, DirectoryError
 from log.lmdb_check import Structure
 from log.lmdb_store import DATA_FILE, LmdbStore, hold_pages
@@ -173,7 +173,7 @@ class TestTreeStore:
     ) -> None:
         """A read during which pages may have been used anew is made again."""
         store = TreeStore.open(path)
-        real = tree_store._reading  # noqa: SLF001 - where pages come from
+        real = lmdb_store.reading
         writes = [2, 0, 0]
 
         def reading(stream: object) -> Callable[[int, int], bytes]:
@@ -187,7 +187,7 @@ class TestTreeStore:
 
             return read_and_write
 
-        monkeypatch.setattr(tree_store, "_reading", reading)
+        monkeypatch.setattr(tree_store, "reading", reading)
         found = store.floor(BLOCKS, b"\xff" * 8)
         assert found is not None
         assert int.from_bytes(found[0]) == 31
