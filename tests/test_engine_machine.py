@@ -1,6 +1,6 @@
 """The engine between the sources and the log, under any order of steps and crashes.
 
-What is checked, and when, is in `tests.simulation`.
+What is checked, and when, is in `tests.engine_steps`.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ from hypothesis.stateful import (
 
 from alphabet.arrival import Arrival, End, Refusal
 from tests import toy
+from tests.engine_steps import Simulation
 from tests.faults import Fault
 from tests.samples import REJECT
-from tests.simulation import Simulation
 
 connections = st.sampled_from(["a", "b"])
 received = st.builds(

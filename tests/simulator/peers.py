@@ -248,7 +248,8 @@ class PlainReceiver:
     """Keeps what it reads, one connection after the other; may die with bytes unread.
 
     `covered` is how far it has the whole output. What it had not read when it died is
-    sent again, unless the server crashed in between.
+    sent again, unless the server crashed before that: it may have stored by then that
+    TCP acknowledged it.
     """
 
     ledger: Ledger
@@ -256,9 +257,10 @@ class PlainReceiver:
     hearings: list[Hearing] = attrs.Factory(list)
     covered: int = 0
     is_away: bool = False
-    has_lost: bool = False
-    may_miss: bool = False
-    is_excused: bool = False
+    lost_until: int = 0
+    """How far came what it had not read when it died."""
+    excused_until: int = 0
+    """How much of that plain TCP cannot give back."""
 
     def take(self, end: End) -> bool:
         """Take a connection, unless it is away."""
@@ -266,11 +268,12 @@ class PlainReceiver:
             return False
         start = self.next_start()
         reach = max([self.covered, *(each.reach for each in self.hearings)])
-        if self.may_miss:
-            self.covered = max(self.covered, start)
-        else:
-            require(start <= reach, f"output bytes {reach} to {start} are left out")
-        self.has_lost = self.may_miss = False
+        is_excused = start <= self.excused_until
+        lost = f"output bytes {reach} to {start} are left out"
+        require(start <= reach or is_excused, lost)
+        if start > reach:
+            self.covered = start
+        self.excused_until = 0
         hearing = Hearing(end, start)
         sent = start
 
@@ -310,20 +313,27 @@ class PlainReceiver:
     def cut(self) -> None:
         """Die: what is unread is lost, and the server's kernel learns of it."""
         for hearing in self.hearings:
-            self.has_lost |= hearing.reach > self.covered
+            self._lose(hearing.reach, is_alone=hearing.end.peer.is_closed)
             hearing.end.close(is_reset=True)
         self.hearings.clear()
 
     def close(self) -> None:
         """Close all connections in good order, which is a reset if any is unread."""
         for hearing in self.hearings:
-            self.has_lost |= hearing.reach > self.covered
+            self._lose(hearing.reach, is_alone=hearing.end.peer.is_closed)
             hearing.end.close()
         self.hearings.clear()
 
+    def _lose(self, reach: int, *, is_alone: bool) -> None:
+        """Note what was unread; of a connection that only we had, nobody can know."""
+        self.lost_until = max(self.lost_until, reach)
+        if is_alone:
+            self.excused_until = max(self.excused_until, reach)
+
     def server_crashed(self) -> None:
         """Take note of what plain TCP cannot give back."""
-        self.may_miss |= self.has_lost
+        if self.covered < self.lost_until:
+            self.excused_until = max(self.excused_until, self.lost_until)
 
 
 @attrs.define(eq=False)

@@ -20,21 +20,21 @@ from tests.simulator import twin
 from tests.simulator.peers import PlainSender, StreamSender
 from tests.simulator.world import Draw, World
 
-TURNS_MAX = 150
+TURNS_MIN, TURNS_MAX = 50, 130
 TRIES_MAX = 400
 
 WEIGHTS: dict[Callable[[World, Draw], None], int] = {
     World.run_task: 300,
     World.deliver: 120,
     World.step_peer: 150,
-    World.flow: 200,
+    World.flow: 250,
     World.pass_time: 40,
 }
 TROUBLES: dict[Callable[[World, Draw], None], int] = {
     World.crash: 6,
     World.fail_commit: 4,
     World.cut: 6,
-    World.kill_peer: 5,
+    World.kill_peer: 8,
     World.refuse: 3,
     World.set_clock: 1,
     World.stop: 2,
@@ -52,7 +52,7 @@ class Plan:
     def of(cls, seed: int) -> "Plan":
         """Make the plan of a seed."""
         chance = random.Random(seed)
-        count = chance.randrange(60, TURNS_MAX)
+        count = chance.randrange(TURNS_MIN, TURNS_MAX)
         return cls(seed, tuple(chance.getrandbits(60) for _ in range(count)))
 
     def begin(self, path: Path, told: list[str] | None = None) -> World:

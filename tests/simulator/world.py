@@ -26,7 +26,7 @@ from tests import toy
 from tests.faults import Fault
 from tests.simulator import twin
 from tests.simulator.ledger import Disk, Ledger, LedgerStore, is_good, require
-from tests.simulator.network import BUFFER_BYTES, Network
+from tests.simulator.network import BUFFER_BYTES, End, Network
 from tests.simulator.peers import (
     OUT_PORT,
     PLAIN_PORT,
@@ -369,9 +369,25 @@ class World:
             self.life.server.stop()
 
     def flow(self, draw: Draw) -> None:
-        """Let everybody go on; in half of all cases not those who stalled."""
+        """Let everybody go on, but for those who stall or read nothing just now."""
         self.say("all go on")
-        self._round(is_healing=draw.below(2) == 0)
+        for end in self.network.directions():
+            self._flow_through(end)
+        peers: list[Peer] = [*self.plain_senders, *self.stream_senders]
+        if draw.below(2):
+            peers.append(self.two_phase)
+        if draw.below(4) == 0:
+            peers.append(self.receiver)
+        for peer in peers:
+            peer.step(BUFFER_BYTES)
+        ready = self.life.process.ready()
+        first = draw.below(len(ready)) if ready else 0
+        for task in ready[first:] + ready[:first]:
+            self.life.process.resume(task)
+
+    def _flow_through(self, end: End) -> bool:
+        is_moved = end.deliver(BUFFER_BYTES)
+        return end.acknowledge() or is_moved
 
     # How it ends.
 
@@ -383,12 +399,27 @@ class World:
     def finish(self) -> None:
         """Let all go well until nothing is left to do; stop, and start once more."""
         self.count("finish")
-        self.receiver.is_away = self.two_phase.is_away = False
-        self.two_phase.is_willing = True
-        self.life.directory.disk.faults.clear()
+        self._let_in()
         if self.life.is_stopping or self.life.directory.disk.is_unknown:
             self._settle(lambda: self.life.is_over)
             self.check()
+        self._send_late()
+        self.life.is_stopping = True
+        self.life.server.stop()
+        self._settle(lambda: self.life.is_over)
+        require(self.life.failure is None, f"a stop failed: {self.life.failure}")
+        self._check_end()
+        self.check()
+        self._settle(lambda: self.life.server is not None)
+
+    def _let_in(self) -> None:
+        """Let no fault be due, and every receiver be there and willing."""
+        self.receiver.is_away = self.two_phase.is_away = False
+        self.two_phase.is_willing = True
+        self.life.directory.disk.faults.clear()
+
+    def _send_late(self) -> None:
+        """Let everything arrive, and one sender more have its receipt."""
         late = PlainSender(
             self.network,
             self.ledger,
@@ -398,13 +429,6 @@ class World:
         self.plain_senders.append(late)
         self._settle(self._is_complete)
         require(late.has_receipt, "a sender has no receipt")
-        self.life.is_stopping = True
-        self.life.server.stop()
-        self._settle(lambda: self.life.is_over)
-        require(self.life.failure is None, f"a stop failed: {self.life.failure}")
-        self._check_end()
-        self.check()
-        self._settle(lambda: self.life.server is not None)
 
     def _is_complete(self) -> bool:
         is_sent = all(self._senders_over())
@@ -428,13 +452,12 @@ class World:
                 self.clock.now = self.clock.now + 0.01 if due is None else due
         raise AssertionError(f"no end is in sight: {self._standing()}")
 
-    def _round(self, *, is_healing: bool = True) -> bool:
+    def _round(self) -> bool:
         """Let each do one thing; say whether anybody did."""
         is_busy = False
         for end in self.network.directions():
-            end.is_stalled = end.is_stalled and not is_healing
-            is_busy |= end.deliver(BUFFER_BYTES)
-            is_busy |= end.acknowledge()
+            end.is_stalled = False
+            is_busy |= self._flow_through(end)
         peers: list[Peer] = [self.receiver, self.two_phase]
         for peer in [*peers, *self.plain_senders, *self.stream_senders]:
             is_busy |= peer.step(BUFFER_BYTES)

@@ -1,4 +1,4 @@
-"""A server of steps: no threads, no sockets, and every step may be its last.
+"""The steps of engine, log and sink: no threads, no sockets, any may be the last.
 
 The real engine, log, recovery, feed, subscription and delivery, on a disk in memory.
 Each step checks what it may. The promises, after every crash:
