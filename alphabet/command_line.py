@@ -238,9 +238,9 @@ def run_command(
         stdout.flush()
     except click.exceptions.Exit as ending:
         code = ending.exit_code
-    except click.ClickException as error:
+    except (click.ClickException, MemoryError) as error:
         click.echo(_failure_line(error, program), err=True)
-        code = error.exit_code
+        code = getattr(error, "exit_code", CannotServeError.exit_code)
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except SystemExit as ending:
@@ -266,6 +266,12 @@ def _drop_output(stdout: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
 
 
+def _out_of_memory(error: MemoryError) -> str:
+    """Say that memory ran out, and what for if that is known."""
+    cause = f" ({error})" if str(error) else ""
+    return f"out of memory{cause}; give it more (ulimit -v, a container's limit)"
+
+
 def _system_failure(error: OSError) -> str:
     """Say what the system refused; without a file, it was standard output."""
     if error.filename is not None:
@@ -287,8 +293,10 @@ def open_standard_streams() -> None:
         sys.stderr = os.fdopen(_STANDARD_ERROR, "w")
 
 
-def _failure_line(error: click.ClickException, program: str) -> str:
+def _failure_line(error: click.ClickException | MemoryError, program: str) -> str:
     """Say what failed; a usage error names the help, no arguments are shown it."""
+    if isinstance(error, MemoryError):
+        return f"{program}: {_out_of_memory(error)}"
     message = error.format_message()
     if not isinstance(error, click.UsageError):
         return f"{program}: {message}"

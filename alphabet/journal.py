@@ -12,6 +12,8 @@ from typing import Any, TextIO
 
 import attrs
 
+from alphabet.thread import start_thread
+
 LINES_MAX = 1000
 CLOSE_SECONDS_MAX = 1.0
 
@@ -29,8 +31,7 @@ class _LineQueue:
 
     def __attrs_post_init__(self) -> None:
         """Start the thread that writes."""
-        self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
-        self._thread.start()
+        self._thread = start_thread("journal", self._write)
 
     def msg(self, line: str) -> None:
         """Queue a line, or count it where there is no room."""

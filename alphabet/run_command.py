@@ -273,11 +273,8 @@ def _serve(settings: Settings, machine: Machine, journal: Journal) -> None:
             signal.signal(number, lambda *_: _stop(server))
         if settings.certificates is not None:
             reload_on_hangup(settings.certificates, journal)
-        # A closed standard output is no reason not to count.
-        with contextlib.suppress(OSError, ValueError):
-            _say_ready(server, to_stderr=settings.has_console)
         gc.freeze()
-        server.run()
+        server.run(lambda: _say_ready(server, to_stderr=settings.has_console))
 
 
 def _stop(server: Server) -> None:
@@ -288,7 +285,15 @@ def _stop(server: Server) -> None:
 
 
 def _say_ready(server: Server, *, to_stderr: bool) -> None:
-    """Print the lines that tell where it listens and that it is ready."""
+    """Print the lines that tell where it listens and that it is ready.
+
+    A closed or full standard output is no reason not to count.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        _print_ready(server, to_stderr=to_stderr)
+
+
+def _print_ready(server: Server, *, to_stderr: bool) -> None:
     for reception in server.receptions:
         for listener in reception.listeners:
             address = Address(*listener.socket.getsockname()[:2])

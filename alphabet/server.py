@@ -34,6 +34,7 @@ from alphabet.reject_digest import RejectDigest
 from alphabet.snapshotter import Snapshotter
 from alphabet.startup import Opened
 from alphabet.tcp_sink import TcpSink
+from alphabet.thread import start_thread
 from alphabet.totals_board import TotalsBoard
 from alphabet.waker import Waker
 from log.errors import DiskFullError
@@ -112,8 +113,11 @@ class Server:
         """Let a signal wake `run`, whichever thread it reaches."""
         self._attention.wake_on_signals()
 
-    def run(self) -> None:
-        """Serve until stopped; raises what ended a thread."""
+    def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until stopped; raises what ended a thread.
+
+        `on_ready` is called once every thread is at work.
+        """
         sinks = [self._start(f"sink {sink.name}", sink.run) for sink in self.sinks]
         snapshotter = self._start("snapshotter", self.snapshotter.run)
         commit = self._start("commit", self._commit)
@@ -121,6 +125,7 @@ class Server:
         sources = [
             self._start(f"source {each.label}", each.run) for each in self.receptions
         ]
+        on_ready()
         if self.page is not None:
             self.page.start()
         select.select([self._attention], [], [])
@@ -159,8 +164,7 @@ class Server:
                 self._failure = self._failure or error
                 self._attention.wake()
 
-        thread = threading.Thread(target=guarded, name=name, daemon=True)
-        thread.start()
+        thread = start_thread(name, guarded)
         self._threads.append(thread)
         return thread
 
