@@ -194,6 +194,13 @@ class DataDirectory:
             yield Log.create(store, meta, base_state)
         finally:
             store.close()
+        try:
+            self._bring_in(building)
+        except OSError as error:
+            raise DirectoryError(building, str(error.strerror)) from error
+
+    def _bring_in(self, building: Path) -> None:
+        """Flush a new log, and give it its name; raises OSError."""
         _flush_file(building / DATA_FILE)
         flush_directory(building)
         failpoint.reach("create.before_rename")

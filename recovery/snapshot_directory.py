@@ -91,12 +91,18 @@ class SnapshotDirectory:
         file = self.file(snapshot.sequence)
         temporary = file.with_suffix(_TEMPORARY)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        with os.fdopen(os.open(temporary, flags, _FILE_MODE), "wb") as stream:
-            stream.write(snapshot.encode())
-            stream.flush()
-            os.fsync(stream.fileno())
-        failpoint.reach("snapshot.before_rename")
-        temporary.rename(file)
+        try:
+            with os.fdopen(os.open(temporary, flags, _FILE_MODE), "wb") as stream:
+                stream.write(snapshot.encode())
+                stream.flush()
+                os.fsync(stream.fileno())
+            failpoint.reach("snapshot.before_rename")
+            temporary.rename(file)
+        except OSError:
+            # Half a snapshot would keep the room that a full disk wants.
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
         failpoint.reach("snapshot.after_rename")
         flush_directory(self.path)
         return file
