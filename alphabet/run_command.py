@@ -6,6 +6,7 @@ everything else to standard error.
 
 import contextlib
 import gc
+import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -287,10 +288,12 @@ def _stop(server: Server) -> None:
 def _say_ready(server: Server, *, to_stderr: bool) -> None:
     """Print the lines that tell where it listens and that it is ready.
 
-    A closed or full standard output is no reason not to count.
+    A closed or full standard output is no reason not to count, nor not to stop.
     """
+    stream = sys.stderr if to_stderr else sys.stdout
     with contextlib.suppress(OSError, ValueError):
-        _print_ready(server, to_stderr=to_stderr)
+        if select.select([], [stream], [], 0)[1]:
+            _print_ready(server, to_stderr=to_stderr)
 
 
 def _print_ready(server: Server, *, to_stderr: bool) -> None:

@@ -296,7 +296,10 @@ class TestOptions:
 class TestStreams:
     """Standard output and standard error that nobody reads."""
 
-    @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+    @pytest.mark.parametrize(
+        "closed",
+        ["<&-", ">&-", "2>&-", ">&- 2>&- <&-", ">/dev/full 2>/dev/full"],
+    )
     def test_closed(self, tmp_path: Path, closed: str) -> None:
         """It serves and stops all the same."""
         port = free_port()
@@ -330,6 +333,26 @@ class TestStreams:
             os.close(reader)
             os.close(writer)
         assert last_sequence(tmp_path) == 20 * len(VOTES)
+
+    def test_a_full_standard_output(self, tmp_path: Path) -> None:
+        """A pipe that nobody empties keeps no server from counting, or stopping."""
+        port = free_port()
+        reader, writer = os.pipe()
+        with os.fdopen(writer, "wb", buffering=0) as pipe, os.fdopen(reader, "rb"):
+            os.set_blocking(writer, False)
+            while pipe.write(bytes(4096)):
+                pass
+            os.set_blocking(writer, True)
+            before = ["sh", "-c", f'exec "$@" >/proc/{os.getpid()}/fd/{writer}', "sh"]
+            words = ["--in", f"127.0.0.1:{port}", "--data-dir", tmp_path / "data"]
+            server = Server.start(tmp_path, *words, before=before, is_bare=True)
+            try:
+                wait_until(lambda: can_connect(port), "a server")
+                assert submit(port, wire(VOTES))
+                assert server.stop() == 0
+            finally:
+                server.kill()
+        assert totals(tmp_path) == tally(VOTES)
 
     def test_a_console_that_went_away(self, tmp_path: Path) -> None:
         """When nobody reads `--out -` any more, that is said, and votes count on."""
