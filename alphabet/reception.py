@@ -361,8 +361,9 @@ class Reception:
     def _stop_reading(self) -> None:
         for listener in self.listeners:
             listener.socket.close()
-        partial = [each for each in self._connections if each.partial_bytes]
-        self.partial_frames += len(partial)
+        self.partial_frames += sum(
+            1 for each in self._connections if each.partial_bytes
+        )
         self.inbox.close()
         self.stopped.set()
 
