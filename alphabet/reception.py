@@ -334,14 +334,11 @@ class Reception:
 
     def _hear_out(self, connection: Connection) -> None:
         """Throw away what comes behind our last words, until the peer closes."""
-        with contextlib.suppress(BlockingIOError):
-            try:
-                if connection.socket.recv(RECEIVE_BYTES):
-                    return
-            except BlockingIOError:
-                raise
-            except OSError:
-                pass
+        try:
+            is_over = not connection.socket.recv(RECEIVE_BYTES)
+        except OSError as error:
+            is_over = not isinstance(error, BlockingIOError)
+        if is_over:
             self.close(connection)
 
     def _hold(
@@ -361,9 +358,8 @@ class Reception:
     def _stop_reading(self) -> None:
         for listener in self.listeners:
             listener.socket.close()
-        self.partial_frames += sum(
-            1 for each in self._connections if each.partial_bytes
-        )
+        partial = [each for each in self._connections if each.partial_bytes]
+        self.partial_frames += len(partial)
         self.inbox.close()
         self.stopped.set()
 
