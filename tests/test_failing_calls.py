@@ -1,8 +1,10 @@
 """The real server on a disk that fails: errors put in the place of system calls."""
 
 import contextlib
+import os
 import random
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -14,10 +16,18 @@ from tests.process import Server, refused, serving, submit
 from tests.receiving import Receiver
 from tests.votes import make_votes, outputs, payloads, tally, wire
 
+T = TypeVar("T")
+
 CANNOT_SERVE, COMMIT_FAILED = 3, 4
 VOTES = make_votes(random.Random(9), 1000)
-PACKETS_MAX = 20
+PACKETS_MAX = 60
+IS_SOAK = bool(os.environ.get("ALPHABET_SOAK"))
 WRITES = "pwrite64,pwritev,write,writev"
+
+
+def soaked(*cases: T) -> tuple[T, ...]:
+    """Give more cases, where there is time for them."""
+    return cases if IS_SOAK else ()
 
 
 def sent_until_it_fails(server: Server) -> int:
@@ -51,10 +61,14 @@ class TestCommit:
         ("calls", "how"),
         [
             ("fdatasync", "error=EIO:when=3"),
-            ("fdatasync", "error=EIO:when=3+"),
-            (WRITES, "error=EIO:when=7"),
             (WRITES, "error=EIO:when=9+"),
             (WRITES, "retval=100:when=8"),
+            *soaked(
+                ("fdatasync", "error=EIO:when=3+"),
+                (WRITES, "error=EIO:when=7"),
+                *((WRITES, f"error=EIO:when={number}") for number in range(10, 30)),
+                *((WRITES, f"retval=0:when={number}") for number in range(10, 30)),
+            ),
         ],
     )
     def test_it_ends_the_server(self, tmp_path: Path, calls: str, how: str) -> None:
@@ -104,8 +118,10 @@ class TestSnapshot:
         ("calls", "how", "kept"),
         [
             ("fsync", "error=EIO:when=1", [2000]),
-            ("write", "error=ENOSPC:when=1+", []),
-            ("rename", "error=EIO:when=1+", []),
+            *soaked(
+                ("write", "error=ENOSPC:when=1+", []),
+                ("rename", "error=EIO:when=1+", []),
+            ),
         ],
     )
     def test_it_is_given_up(
@@ -143,11 +159,13 @@ class TestCreation:
     @pytest.mark.parametrize(
         ("calls", "how"),
         [
-            ("fdatasync", "error=EIO:when=1"),
             ("pwrite64,pwritev", "error=ENOSPC:when=2"),
-            ("fsync", "error=EIO:when=3"),
             ("fsync", "error=EIO:when=5"),
-            ("rename", "error=EIO:when=1"),
+            *soaked(
+                ("fdatasync", "error=EIO:when=1"),
+                ("rename", "error=EIO:when=1"),
+                *(("fsync", f"error=EIO:when={number}") for number in range(1, 5)),
+            ),
         ],
     )
     def test_it_is_refused(self, tmp_path: Path, calls: str, how: str) -> None:

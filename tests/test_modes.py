@@ -16,7 +16,7 @@ DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
 VOTES = make_votes(random.Random(14), 1000)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def open_umask() -> Iterator[None]:
     """Let whoever makes a file decide alone about its mode."""
     before = os.umask(0)
@@ -24,14 +24,22 @@ def open_umask() -> Iterator[None]:
     os.umask(before)
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a place with a log, its locks and a snapshot."""
-    with serving(tmp_path, "--snapshot-every", 500) as server:
+    made = tmp_path_factory.mktemp("template")
+    with serving(made, "--snapshot-every", 500) as server:
         assert submit(server.port, wire(VOTES))
-        snapshots = SnapshotDirectory(tmp_path / "data" / "snapshots")
+        snapshots = SnapshotDirectory(made / "data" / "snapshots")
         wait_until(snapshots.sequences, "a snapshot")
         assert server.stop() == 0
+    return made
+
+
+@pytest.fixture
+def place(template: Path, tmp_path: Path) -> Path:
+    """Give a place of its own whose data are the template's."""
+    (tmp_path / "data").symlink_to(template / "data")
     return tmp_path
 
 
@@ -49,8 +57,9 @@ def opened(path: Path) -> dict[str, str]:
 
 def test_the_data_directory(place: Path) -> None:
     """Directories are 0700 and files 0600: the log, snapshots and locks."""
-    assert not opened(place / "data")
-    assert len(list((place / "data").rglob("*"))) >= 6
+    data = (place / "data").resolve()
+    assert not opened(data)
+    assert len(list(data.rglob("*"))) >= 6
 
 
 @pytest.mark.parametrize("command", ["backup", "compact", "salvage"])
@@ -72,8 +81,9 @@ def test_an_archive(place: Path) -> None:
 
 def test_an_export(place: Path) -> None:
     """An export is made to be handed on, so the umask has the say, as with `cp`."""
-    os.umask(0o027)
+    before = os.umask(0o027)
     done = replay("export", place / "data", place / "new")
+    os.umask(before)
     assert done.code == 0, done.stderr
     [file] = (place / "new").glob("*.parquet")
     assert stat.S_IMODE(file.stat().st_mode) == 0o640

@@ -81,12 +81,9 @@ def test_it_jumps(tmp_path: Path, clock: Clock) -> None:
     assert totals(tmp_path) == tally(VOTES * 4)
 
 
-@pytest.mark.parametrize("offset", [LONG_AGO, FAR_AHEAD])
-def test_it_jumps_while_the_server_is_away(
-    tmp_path: Path, clock: Clock, offset: str
-) -> None:
+def test_it_jumps_while_the_server_is_away(tmp_path: Path, clock: Clock) -> None:
     """A restart under another time replays the same and goes on after it."""
-    for number, each in enumerate((NOW, offset, NOW)):
+    for number, each in enumerate((FAR_AHEAD, LONG_AGO)):
         clock(each)
         with serving(tmp_path, variables=clocked(tmp_path)) as server:
             assert last_sequence(tmp_path) == number * len(VOTES)
@@ -94,7 +91,7 @@ def test_it_jumps_while_the_server_is_away(
             server.kill()
     times = block_times(tmp_path)
     assert times == sorted(times)
-    assert totals(tmp_path) == tally(VOTES * 3)
+    assert totals(tmp_path) == tally(VOTES * 2)
 
 
 def test_a_clock_that_was_never_set(tmp_path: Path, clock: Clock) -> None:
