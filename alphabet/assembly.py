@@ -88,21 +88,18 @@ def assembled(
     """Give a server that is ready to run; its directory and sockets end with it.
 
     They stay open when the server failed, or left a thread behind: then the end of
-    the process closes them.
-
-    Raises SinkError, PipelineError, BindError, or an error of `log` or `recovery`.
+    the process closes them. Raises SinkError, PipelineError, BindError, or an error
+    of `log` or `recovery`.
     """
     addresses = name_sinks(settings.outputs, settings.connector_outputs)
-    kinds = bool(settings.inputs) + bool(settings.connector_inputs)
-    room = _raise_file_limit(kinds * settings.limits.connections_max) / max(kinds, 1)
-    limits = attrs.evolve(settings.limits, connections_room=room)
+    settings = _with_room_for_files(settings)
     with contextlib.ExitStack() as stack:
         listeners, connector_listeners = (
             [
                 stack.enter_context(_bound(each, machine, label, settings.certificates))
-                for each in addresses_in
+                for each in places
             ]
-            for label, addresses_in in (
+            for label, places in (
                 (IN, settings.inputs),
                 (CONNECTOR_IN, settings.connector_inputs),
             )
@@ -120,10 +117,8 @@ def assembled(
             two_phase=list(addresses)[len(settings.outputs) :],
         )
         engine = _engine(machine, opened, settings.snapshot_every)
-        stopping = threading.Event()
-        inbox = Inbox(settings.inbox_bytes)
+        stopping, inbox = threading.Event(), Inbox(settings.inbox_bytes)
         wiring = _Wiring(opened, machine, inbox, journal, stopping)
-        settings = attrs.evolve(settings, limits=limits)
         sources = list(wiring.sources(listeners, connector_listeners, settings))
         sinks = list(wiring.sinks(addresses, cursors, settings))
         server = Server(
@@ -340,6 +335,14 @@ def _bound(
     decoder = machine.definition.pipelines[number].source.decoder
     with bound(address, label) as made:
         yield Listener(made, number, decoder, certificates)
+
+
+def _with_room_for_files(settings: Settings) -> Settings:
+    """Let in no more connections than there may be files for."""
+    kinds = bool(settings.inputs) + bool(settings.connector_inputs)
+    room = _raise_file_limit(kinds * settings.limits.connections_max) / max(kinds, 1)
+    limits = attrs.evolve(settings.limits, connections_room=room)
+    return attrs.evolve(settings, limits=limits)
 
 
 def _raise_file_limit(connections_max: int) -> float:
