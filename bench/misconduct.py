@@ -55,6 +55,21 @@ class Conduct:
     """What each sends first, once."""
 
 
+@attrs.frozen
+class Traffic:
+    """What the peers of one conduct have done so far.
+
+    Attributes:
+        connected: How many connections were made.
+        cut: How many of them the server has ended.
+        sent_bytes: How much was sent on all of them.
+    """
+
+    connected: int
+    cut: int
+    sent_bytes: int
+
+
 @attrs.define(eq=False)
 class _Peer:
     socket: socket.socket
@@ -101,6 +116,11 @@ class Peers:
     def is_complete(self) -> bool:
         """Say whether all are connected."""
         return len(self._peers) == self.conduct.peers
+
+    @property
+    def traffic(self) -> Traffic:
+        """What they have done so far."""
+        return Traffic(self.connected, self.cut, self.sent_bytes)
 
     def step(self, seconds: float = STEP_SECONDS) -> None:
         """Let those that are missing come, and all do what they can; wait so long."""
@@ -178,11 +198,24 @@ def random_bytes(size: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-@contextmanager
-def misbehaving(port: int, *conducts: Conduct) -> Iterator[int]:
-    """Let peers misbehave in a process of their own meanwhile; give its pid.
+@attrs.frozen
+class Crowd:
+    """The process of peers that misbehave, seen from here."""
 
-    All are connected when it begins, or were at least.
+    _pipe: Pipe
+
+    def traffic(self) -> list[Traffic]:
+        """Ask what has come of each conduct so far."""
+        self._pipe.send(None)
+        told: list[Traffic] = self._pipe.recv()
+        return told
+
+
+@contextmanager
+def misbehaving(port: int, *conducts: Conduct) -> Iterator[Crowd]:
+    """Let peers misbehave in a process of their own meanwhile.
+
+    As many as each conduct has are connected when it begins, or were.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -191,7 +224,7 @@ def misbehaving(port: int, *conducts: Conduct) -> Iterator[int]:
     try:
         theirs.close()
         ours.recv()
-        yield process.pid or 0
+        yield Crowd(ours)
     finally:
         process.kill()
         process.join()
@@ -214,3 +247,6 @@ def _drive(port: int, conducts: tuple[Conduct, ...], pipe: Pipe) -> None:
         ):
             pipe.send(None)
             is_told = True
+        if pipe.poll():
+            pipe.recv()
+            pipe.send([group.traffic for group in groups])
