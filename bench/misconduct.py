@@ -42,6 +42,8 @@ class Conduct:
         is_repeated: Whether `data` is sent again and again; else the peer waits.
         is_short: Whether a peer ends once it has sent `data`.
         has_reset: Whether that, and the end of all, is a reset.
+        greeting: What each sends first, once.
+        heard_bytes: What its kernel may keep of what it is told, None for much.
     """
 
     peers: int
@@ -52,7 +54,7 @@ class Conduct:
     is_short: bool = False
     has_reset: bool = False
     greeting: bytes = attrs.field(default=b"", repr=False)
-    """What each sends first, once."""
+    heard_bytes: int | None = None
 
 
 @attrs.frozen
@@ -147,6 +149,9 @@ class Peers:
 
     def _connect(self) -> None:
         connection = socket.socket()
+        heard_bytes = self.conduct.heard_bytes
+        if heard_bytes is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, heard_bytes)
         try:
             connection.connect((HOST, self.port))
         except OSError:

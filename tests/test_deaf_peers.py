@@ -1,0 +1,140 @@
+"""Peers that never read what they are told, and frames that come in any two pieces.
+
+All kinds at once beside peers that do as they should: these notice nothing.
+"""
+
+import socket
+import struct
+from contextlib import ExitStack
+from pathlib import Path
+
+import attrs
+
+from alphabet.connector_frames import EndOfStream, Notify
+from bench.misconduct import Conduct, Traffic, misbehaving
+from tests.connector_senders import HELLO, Sender, message, wire
+from tests.inspection import rejects, totals
+from tests.process import ANY, SECONDS_MAX, Server, serving, submit, wait_until
+from tests.receiving import Receiver
+from tests.two_phase_sink import Sink
+from tests.votes import OUTPUT_BYTES, frame
+from tests.votes import wire as plain_wire
+
+OWN_BYTES_MAX = 150_000_000
+UNREAD_BYTES_MAX = 24 << 20
+"""What the kernel keeps of a connection that nobody reads, and the server of it."""
+SMALL_BUFFER = 4096
+LOTS, LOT = 5, 300_000
+DEAF = (10, 11)
+GOOD = struct.pack(">sI", b"g", 1)
+
+
+def port_of(server: Server) -> int:
+    """Give where a server takes connector senders."""
+    start = "listening connector-in 127.0.0.1:"
+    [line] = [line for line in server.lines() if line.startswith(start)]
+    return int(line.removeprefix(start))
+
+
+def asking(stream_id: int) -> Conduct:
+    """Make a sender of its own name that asks again and again, and never listens."""
+    hello = attrs.evolve(HELLO, instance=b"%d" % stream_id)
+    opening = Notify(stream_id, b"name", 0)
+    return Conduct(
+        1,
+        wire(EndOfStream(stream_id), opening) * 1000,
+        is_repeated=True,
+        greeting=wire(hello, opening),
+        heard_bytes=SMALL_BUFFER,
+    )
+
+
+def test_nobody_waits_for_them(tmp_path: Path) -> None:
+    """Sinks and senders that never read cost others nothing, and little memory."""
+    with (
+        Receiver(SMALL_BUFFER, is_stalled=True) as stalled,
+        Sink(is_stalled=True) as hung,
+        Receiver() as receiver,
+        serving(
+            tmp_path,
+            *("--out", f"stalled@{stalled.address}"),
+            *("--connector-out", f"hung@{hung.address}"),
+            *("--out", f"good@{receiver.address}"),
+            *("--connector-in", ANY, "--drain-seconds", 0),
+        ) as server,
+        misbehaving(port_of(server), *map(asking, DEAF)) as crowd,
+        Sender.opened(port_of(server), 1) as sender,
+    ):
+        stalled.wait_connections(1)
+        seen: list[Traffic] = []
+
+        def are_stuck() -> bool:
+            """Say whether the deaf have sent, and nothing since the last look."""
+            before, seen[:] = list(seen), crowd.traffic()
+            return seen == before and all(each.sent_bytes for each in seen)
+
+        for number in range(LOTS):
+            assert submit(server.port, plain_wire([(b"g", 1)]) * LOT)
+            sender.say(message(1, number, GOOD))
+            sender.hear_until(1, number)
+        wait_until(are_stuck, "deaf senders that are not read")
+        assert [each.connected - each.cut for each in seen] == [1] * len(DEAF)
+        assert all(each.sent_bytes < UNREAD_BYTES_MAX for each in seen)
+        count = LOTS * (LOT + 1)
+        receiver.wait_bytes(count * OUTPUT_BYTES)
+        assert server.anonymous_bytes() < OWN_BYTES_MAX
+        assert (stalled.received_bytes, hung.committed_bytes) == (0, 0)
+        assert server.stop() == 0
+    expected = b"".join(struct.pack(">IsQ", 9, b"g", n + 1) for n in range(count))
+    assert receiver.connections == [expected]
+    assert totals(tmp_path) == {"g": count}
+
+
+def first_piece(port: int, data: bytes) -> socket.socket:
+    """Connect and send the beginning of something."""
+    connection = socket.create_connection(("127.0.0.1", port), SECONDS_MAX)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.sendall(data)
+    return connection
+
+
+def story(stream_id: int) -> bytes:
+    """Write all that a connector sender of one vote says, as long for every stream."""
+    return wire(
+        attrs.evolve(HELLO, instance=b"%03d" % stream_id),
+        Notify(stream_id, b"name", 0),
+        message(stream_id, 5, GOOD),
+        EndOfStream(stream_id),
+    )
+
+
+def test_in_any_two_pieces(tmp_path: Path) -> None:
+    """Frames of both kinds that come in two pieces, whichever, are what they are."""
+    plain = frame(GOOD) + frame(b"bad") + frame(GOOD)
+    stories = [story(stream_id) for stream_id in range(len(story(0)))]
+    with serving(tmp_path, "--connector-in", ANY) as server, ExitStack() as stack:
+        port = port_of(server)
+
+        def begin(port: int, data: bytes) -> socket.socket:
+            return stack.enter_context(first_piece(port, data))
+
+        senders = [begin(server.port, plain[:end]) for end in range(len(plain))]
+        told = [begin(port, each[:end]) for end, each in enumerate(stories)]
+        # Who comes behind them is read no sooner than they are.
+        assert submit(server.port, b"")
+        with Sender.opened(port, len(stories)):
+            pass
+        for end, each in enumerate(senders):
+            each.sendall(plain[end:])
+            each.shutdown(socket.SHUT_WR)
+            assert each.recv(1) == b""
+        for end, each in enumerate(told):
+            each.sendall(stories[end][end:])
+            each.shutdown(socket.SHUT_WR)
+            sender = Sender(each)
+            while sender.hear() is not None:
+                pass
+            assert sender.acked == {end: 5}
+        assert server.stop() == 0
+    assert totals(tmp_path) == {"g": 2 * len(plain) + len(stories)}
+    assert [each.position for each in rejects(tmp_path)] == [9] * len(plain)
