@@ -6,6 +6,7 @@ driver stops. Nobody here ever reads.
 """
 
 import contextlib
+import errno
 import multiprocessing
 import random
 import select
@@ -21,11 +22,13 @@ from typing import Self
 
 import attrs
 
-from alphabet.flood import HOST, raise_file_limit
+from alphabet.flood import HOST, FloodError, raise_file_limit
 
 CONNECTS_MAX = 64
 """How many peers connect at once: fewer than wait in a listener's queue."""
 STEP_SECONDS = 0.05
+CONNECT_SECONDS_MAX = 120.0
+"""How long it may take until all are connected."""
 
 _RESET = struct.pack("ii", 1, 0)
 
@@ -76,6 +79,7 @@ class Traffic:
 class _Peer:
     socket: socket.socket
     rest: memoryview
+    is_connected: bool = False
 
 
 @attrs.define
@@ -95,6 +99,7 @@ class Peers:
     sent_bytes: int = attrs.field(default=0, init=False)
     _data: memoryview = attrs.field(init=False)
     _greeting: memoryview = attrs.field(init=False)
+    _connecting: int = attrs.field(default=0, init=False)
     _peers: dict[int, _Peer] = attrs.field(factory=dict, init=False)
     _resting: deque[tuple[float, _Peer]] = attrs.field(factory=deque, init=False)
     _poll: select.epoll = attrs.field(factory=select.epoll, init=False)
@@ -117,7 +122,11 @@ class Peers:
     @property
     def is_complete(self) -> bool:
         """Say whether all are connected."""
-        return len(self._peers) == self.conduct.peers
+        return len(self._peers) - self._connecting == self.conduct.peers
+
+    def fileno(self) -> int:
+        """Give what is readable when one of them can go on."""
+        return self._poll.fileno()
 
     @property
     def traffic(self) -> Traffic:
@@ -133,33 +142,32 @@ class Peers:
         while self._resting and self._resting[0][0] <= now:
             _, peer = self._resting.popleft()
             self._watch(peer, select.EPOLLOUT)
-        if missing > CONNECTS_MAX or self._is_coming:
-            seconds = 0
-        for number, events in self._poll.poll(seconds):
+        for number, events in self._poll.poll(0 if missing > CONNECTS_MAX else seconds):
             peer = self._peers[number]
             if events & (select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP):
-                self.cut += 1
+                self.cut += peer.is_connected
                 self._end(peer)
             elif events & select.EPOLLOUT:
+                self._note_connected(peer)
                 self._send(peer)
 
-    @property
-    def _is_coming(self) -> bool:
-        return self.conduct.is_short
+    def _note_connected(self, peer: _Peer) -> None:
+        self.connected += not peer.is_connected
+        self._connecting -= not peer.is_connected
+        peer.is_connected = True
 
     def _connect(self) -> None:
+        # Whom the listener's queue has no room for waits for a second, here alone.
         connection = socket.socket()
+        connection.settimeout(0)
         heard_bytes = self.conduct.heard_bytes
         if heard_bytes is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, heard_bytes)
-        try:
-            connection.connect((HOST, self.port))
-        except OSError:
+        if connection.connect_ex((HOST, self.port)) not in (0, errno.EINPROGRESS):
             connection.close()
             return
-        connection.settimeout(0)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.connected += 1
+        self._connecting += 1
         peer = _Peer(connection, self._greeting)
         self._peers[connection.fileno()] = peer
         self._poll.register(connection, select.EPOLLRDHUP | select.EPOLLOUT)
@@ -194,6 +202,7 @@ class Peers:
         if self.conduct.has_reset:
             with contextlib.suppress(OSError):
                 peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._connecting -= not peer.is_connected
         del self._peers[peer.socket.fileno()]
         peer.socket.close()
 
@@ -221,6 +230,9 @@ def misbehaving(port: int, *conducts: Conduct) -> Iterator[Crowd]:
     """Let peers misbehave in a process of their own meanwhile.
 
     As many as each conduct has are connected when it begins, or were.
+
+    Raises:
+        FloodError: The server does not take them.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -228,6 +240,8 @@ def misbehaving(port: int, *conducts: Conduct) -> Iterator[Crowd]:
     process.start()
     try:
         theirs.close()
+        if not ours.poll(CONNECT_SECONDS_MAX):
+            raise FloodError(f"no crowd is connected after {CONNECT_SECONDS_MAX:g} s")
         ours.recv()
         yield Crowd(ours)
     finally:
@@ -243,9 +257,13 @@ def _drive(port: int, conducts: tuple[Conduct, ...], pipe: Pipe) -> None:
     groups = [Peers(port, conduct) for conduct in conducts]
     wanted = [conduct.peers for conduct in conducts]
     is_told = False
+    poll = select.epoll()
+    for group in groups:
+        poll.register(group, select.EPOLLIN)
     while True:
+        poll.poll(STEP_SECONDS)
         for group in groups:
-            group.step(0 if len(groups) > 1 else STEP_SECONDS)
+            group.step(0)
         if not is_told and all(
             group.connected >= count
             for group, count in zip(groups, wanted, strict=True)

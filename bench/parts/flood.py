@@ -14,7 +14,7 @@ from pathlib import Path
 import attrs
 
 from alphabet.children import Children
-from alphabet.flood import Sending, receive, sender
+from alphabet.flood import FloodError, Sending, receive, sender
 from alphabet.measured_server import served_with_sink
 from alphabet.output_check import check_of
 from alphabet.vote_load import Load, load_of
@@ -40,6 +40,9 @@ FLOODS = {
     ),
     "HTTP requests": Conduct(20, b"GET / HTTP/1.1\r\n\r\n" * 1000, is_repeated=True),
 }
+ALL_AT_ONCE = "all of these at once"
+FLOOD_SECONDS_MAX = 120.0
+"""How long good votes may take beside a flood; they are starved then."""
 _SHARE = 2
 
 
@@ -54,6 +57,7 @@ def cases(plan: Plan) -> Iterator[list[Case]]:
     floods = _Floods(plan, load_of(plan.votes // _SHARE))
     conducts: dict[str, tuple[Conduct, ...]] = {ALONE: ()}
     conducts |= {beside_name(name): (each,) for name, each in FLOODS.items()}
+    conducts[beside_name(ALL_AT_ONCE)] = tuple(FLOODS.values())
     yield [
         Case(name, partial(floods.measure, name, each))
         for name, each in conducts.items()
@@ -80,8 +84,17 @@ class _Floods:
             if conducts:
                 stack.enter_context(misbehaving(server.port, *conducts))
             began = time.perf_counter()
+
+            def watch(received_bytes: int) -> None:
+                if time.perf_counter() - began > FLOOD_SECONDS_MAX:
+                    raise FloodError(
+                        f"{name}: {received_bytes} of {len(outputs)} bytes of outputs "
+                        f"after {FLOOD_SECONDS_MAX:g} s"
+                    )
+
+            sink.settimeout(FLOOD_SECONDS_MAX)
             sending.go()
-            receive(sink, outputs)
+            receive(sink, outputs, watch)
             seconds = time.perf_counter() - began
             sending.await_end()
         check = check_of(self.load)
