@@ -9,13 +9,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import attrs
+import numpy as np
 
 from alphabet.connector_frames import EndOfStream, Notify
-from bench.misconduct import Conduct, Traffic, misbehaving
+from bench.misconduct import Conduct, misbehaving
 from tests.connector_senders import HELLO, Sender, message, wire
 from tests.inspection import rejects, totals
-from tests.process import ANY, SECONDS_MAX, Server, serving, submit, wait_until
+from tests.process import ANY, SECONDS_MAX, serving, submit, wait_until
 from tests.receiving import Receiver
+from tests.test_connector_sources import port_of, rests
 from tests.two_phase_sink import Sink
 from tests.votes import OUTPUT_BYTES, frame
 from tests.votes import wire as plain_wire
@@ -24,16 +26,10 @@ OWN_BYTES_MAX = 150_000_000
 UNREAD_BYTES_MAX = 24 << 20
 """What the kernel keeps of a connection that nobody reads, and the server of it."""
 SMALL_BUFFER = 4096
-LOTS, LOT = 5, 300_000
+LOTS, LOT = 8, 300_000
+"""So many that they are more than memory may take, if any sink's were kept."""
 DEAF = (10, 11)
 GOOD = struct.pack(">sI", b"g", 1)
-
-
-def port_of(server: Server) -> int:
-    """Give where a server takes connector senders."""
-    start = "listening connector-in 127.0.0.1:"
-    [line] = [line for line in server.lines() if line.startswith(start)]
-    return int(line.removeprefix(start))
 
 
 def asking(stream_id: int) -> Conduct:
@@ -66,27 +62,23 @@ def test_nobody_waits_for_them(tmp_path: Path) -> None:
         Sender.opened(port_of(server), 1) as sender,
     ):
         stalled.wait_connections(1)
-        seen: list[Traffic] = []
-
-        def are_stuck() -> bool:
-            """Say whether the deaf have sent, and nothing since the last look."""
-            before, seen[:] = list(seen), crowd.traffic()
-            return seen == before and all(each.sent_bytes for each in seen)
-
         for number in range(LOTS):
             assert submit(server.port, plain_wire([(b"g", 1)]) * LOT)
             sender.say(message(1, number, GOOD))
             sender.hear_until(1, number)
-        wait_until(are_stuck, "deaf senders that are not read")
-        assert [each.connected - each.cut for each in seen] == [1] * len(DEAF)
-        assert all(each.sent_bytes < UNREAD_BYTES_MAX for each in seen)
+        wait_until(lambda: rests(server), "a server at rest")
+        for each in crowd.traffic():
+            assert (each.connected, each.cut) == (1, 0)
+            assert 0 < each.sent_bytes < UNREAD_BYTES_MAX
         count = LOTS * (LOT + 1)
         receiver.wait_bytes(count * OUTPUT_BYTES)
         assert server.anonymous_bytes() < OWN_BYTES_MAX
         assert (stalled.received_bytes, hung.committed_bytes) == (0, 0)
         assert server.stop() == 0
-    expected = b"".join(struct.pack(">IsQ", 9, b"g", n + 1) for n in range(count))
-    assert receiver.connections == [expected]
+    expected = np.zeros(count, [("size", ">u4"), ("letter", "S1"), ("total", ">u8")])
+    expected["size"], expected["letter"] = OUTPUT_BYTES - 4, b"g"
+    expected["total"] = np.arange(1, count + 1)
+    assert receiver.connections == [expected.tobytes()]
     assert totals(tmp_path) == {"g": count}
 
 
