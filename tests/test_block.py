@@ -307,6 +307,15 @@ class TestDamage:
         """The header of a block, alone, tells its length."""
         assert claimed_bytes(block.encoded[:HEADER_BYTES] + rest) == len(block.encoded)
 
+    @pytest.mark.parametrize("records", [Records.pack(VOTES), Records.gap(2)])
+    def test_the_longest_name_is_the_limit(self, records: Records) -> None:
+        """A header may claim a block with the longest name, and not a byte more."""
+        longest = [Point(1, 2, bytes(2**16 - 1))]
+        block = Block.seal(Tail(6, 0), records, time_ns=7, points=longest)
+        size = len(block.encoded)
+        assert claimed_bytes(block.encoded) == size
+        assert claimed_bytes(forge(block, BLOCK_LENGTH, size + 1)) is None
+
 
 class TestScan:
     """Finding blocks without LMDB's tree."""

@@ -103,6 +103,29 @@ class TestEquality:
         kept.append((1, [b"p4"]))
         assert kept.recover().sequence == 4
 
+    def test_a_snapshot_at_the_base_serves(self, tmp_path: Path) -> None:
+        """A snapshot just where a compacted log begins is as good as its base."""
+        kept = Kept.create(MemoryStore(), tmp_path, (0, b"m"), (1, b"p"))
+        kept.write_snapshot(2)
+        recovered = kept.recover()
+        assert (recovered.start, recovered.is_snapshot) == (2, True)
+        assert recovered.notices == ()
+
+    def test_a_snapshot_at_the_base_is_held_to_it(self, tmp_path: Path) -> None:
+        """A snapshot where a log begins, of another block than its base, is ahead."""
+        kept = Kept.create(MemoryStore(), tmp_path, (0, b"m"), (1, b"p"))
+        kept.write_snapshot(2, lambda it: attrs.evolve(it, block_checksum=0xBAD))
+        with pytest.raises(AheadError):
+            kept.recover()
+
+    def test_a_machine_may_be_used_again(self, kept: Kept) -> None:
+        """What a machine did before has no part in the state at the log's base."""
+        machine = toy.machine()
+        replayer = kept.replayer()
+        for at in (9, 4, 0):
+            replayer.recover(machine, at)
+            assert toy.state_bytes(machine) == kept.folded.states_at(at)
+
     @pytest.mark.parametrize("at", [4, 5])
     def test_what_is_behind_is_not_read(self, kept: Kept, at: int) -> None:
         """Damage in the next block harms nobody who replays up to the one before it."""

@@ -190,6 +190,13 @@ class TestReject:
 class TestMeta:
     """What a log is."""
 
+    def test_a_new_log_begins_at_nothing(self) -> None:
+        """What is not said of a log is that it is new, whole and nobody's child."""
+        meta = Meta("id", "app", ("one", "two"))
+        assert attrs.astuple(meta) == (
+            *("id", "app", ("one", "two"), "opaque", 0, 1, "lmdb-0.9", "", 0, 0, ()),
+        )
+
     @given(metas)
     def test_it_comes_back(self, meta: Meta) -> None:
         """Decoding a meta's body gives an equal meta."""
