@@ -6,10 +6,17 @@ loop on their own read the same variable.
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 # A slow moment of the machine is no failure of ours: tests assert no times.
 settings.register_profile("default", settings.get_profile("default"), deadline=None)
+
+# For `make mutants`, where it matters that a test fails, and not how simply.
+settings.register_profile(
+    "unshrunk",
+    settings.get_profile("ci"),
+    phases=[Phase.explicit, Phase.generate],
+)
 
 settings.register_profile(
     "soak",

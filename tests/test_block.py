@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from log import block as block_module
@@ -36,9 +36,8 @@ SMALL = Block.seal(
 )
 
 # Where the header's fields stand, as docs/FORMAT.md says.
-VERSION, FLAGS, FIRST_SEQUENCE, COUNT, BLOCK_LENGTH, RECORD_LENGTH, POINT_COUNT = (
-    (4, ">B"),
-    (5, ">B"),
+START, VERSION, FLAGS = (0, ">B"), (4, ">B"), (5, ">B")
+FIRST_SEQUENCE, COUNT, BLOCK_LENGTH, RECORD_LENGTH, POINT_COUNT = (
     (8, ">Q"),
     (16, ">Q"),
     (36, ">I"),
@@ -273,6 +272,7 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("place", "value", "reason"),
         [
+            (START, 0, "it does not begin with a block's magic"),
             (VERSION, 2, "its format version is 2"),
             (FLAGS, 0x03, "its flags are 0x03"),
             (FIRST_SEQUENCE, 0, "it claims 2 events from 0"),
@@ -301,6 +301,7 @@ class TestDamage:
         assert forge(SMALL, COUNT, 2) == SMALL.encoded
 
     @given(block=samples.blocks, rest=st.binary(max_size=9))
+    @example(block=Block.seal(Tail(6, 0), Records.pack([b""] * 5), time_ns=7), rest=b"")
     def test_every_block_is_what_its_header_claims(
         self, block: Block, rest: bytes
     ) -> None:
@@ -315,6 +316,12 @@ class TestDamage:
         size = len(block.encoded)
         assert claimed_bytes(block.encoded) == size
         assert claimed_bytes(forge(block, BLOCK_LENGTH, size + 1)) is None
+
+    @pytest.mark.parametrize("block", [SMALL, *samples.chain([b"", b"a"])])
+    def test_records_need_room(self, block: Block) -> None:
+        """A header may not claim more records than its block has room for."""
+        assert claimed_bytes(forge(block, COUNT, 2)) == len(block.encoded)
+        assert claimed_bytes(forge(block, COUNT, 99)) is None
 
 
 class TestScan:

@@ -119,7 +119,7 @@ class TestDamage:
         [
             (MAGIC, 0xBEEFC0DF, "is not one of LMDB 0.9"),
             (VERSION, 2, "is not one of LMDB 0.9"),
-            (FLAGS, 0x02, "is not one of LMDB 0.9"),
+            (FLAGS, 0xFFF7, "is not one of LMDB 0.9"),
             (PAGE_BYTES, 0, "says pages of 0 bytes"),
             (PAGE_BYTES, 128, "says pages of 128 bytes"),
             (PAGE_BYTES, 4097, "says pages of 4097 bytes"),

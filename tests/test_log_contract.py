@@ -66,6 +66,12 @@ class TestCreate:
         """A log that begins at 0 may be given a state all the same."""
         assert Log.create(place.open(), samples.META, b"s").base_state() == b"s"
 
+    def test_a_closed_log_is_of_no_use(self, log: Log) -> None:
+        """To close a log closes its store, and whoever uses it after that is told."""
+        log.close()
+        with pytest.raises(ValueError, match="closed"):
+            list(log.read(0))
+
 
 class TestCommit:
     """Storing a transaction."""

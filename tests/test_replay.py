@@ -111,6 +111,13 @@ class TestEquality:
         assert (recovered.start, recovered.is_snapshot) == (2, True)
         assert recovered.notices == ()
 
+    def test_a_loaded_snapshot_is_given_back(self, kept: Kept) -> None:
+        """Whoever has a machine load a snapshot is given it."""
+        snapshot = kept.make_snapshot(4)
+        machine = toy.machine()
+        assert kept.replayer().load_snapshot(machine, snapshot) == snapshot
+        assert toy.state_bytes(machine) == kept.folded.states_at(4)
+
     def test_a_snapshot_at_the_base_is_held_to_it(self, tmp_path: Path) -> None:
         """A snapshot where a log begins, of another block than its base, is ahead."""
         kept = Kept.create(MemoryStore(), tmp_path, (0, b"m"), (1, b"p"))
