@@ -364,6 +364,8 @@ class TestGaps:
         snapshot = choose_base(replayer, toy.machine())
         assert snapshot.sequence == 11
         assert lost_until(gapped.log, 11) == [(6, 9)]
+        assert lost_until(gapped.log, 6) == [(6, 9)]
+        assert lost_until(gapped.log, 5) == []
         with compacted(gapped, snapshot, tmp_path / "new") as (_, log):
             assert log.meta.gaps == ()
             new = Kept(log, SnapshotDirectory(tmp_path / "none"), gapped.folded)

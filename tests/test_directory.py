@@ -1,6 +1,7 @@
 """The data directory: who may claim it, and how a log comes into it."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -14,10 +15,10 @@ import pytest
 from log import failpoint
 from log.directory import CONTENTS, LOCK, LOG, LOG_NEW, SNAPSHOTS, DataDirectory
 from log.errors import DirectoryError, LockedError, LogError
-from log.lmdb_store import DATA_FILE
+from log.lmdb_store import DATA_FILE, LOCK_FILE, LmdbStore
 from log.log import Transaction
 from tests import samples
-from tests.process import PYTHON, ROOT, environment, finish
+from tests.process import PYTHON, ROOT, child, environment, finish
 from tests.samples import META
 
 CREATION = (
@@ -309,6 +310,30 @@ class TestCreate:
             pass
         assert directory.has_log()
 
+    def test_a_log_that_cannot_be_brought_in_is_told(
+        self, path: Path, directory: DataDirectory
+    ) -> None:
+        """A log that was taken away while it was made is a failure, and no log."""
+        with (
+            pytest.raises(DirectoryError, match=r"log\.new: No such file"),
+            directory.new_log(META),
+        ):
+            shutil.rmtree(path / LOG_NEW)
+        assert not directory.has_log()
+
+    def test_no_file_is_left_open(self, path: Path) -> None:
+        """Once a log is made and its directory released, nothing of it is open."""
+        directory = DataDirectory.claim(path)
+        with directory.new_log(META):
+            pass
+        directory.release()
+        links = [
+            file.readlink()
+            for file in Path("/proc/self/fd").iterdir()
+            if file.is_symlink()
+        ]
+        assert not [link for link in links if link.is_relative_to(path.parent)]
+
     def test_a_left_over_is_removed(self, path: Path, directory: DataDirectory) -> None:
         """What an earlier try left behind is gone, whatever it was."""
         (path / LOG_NEW).mkdir()
@@ -367,6 +392,44 @@ class TestOpen:
         with pytest.raises(DirectoryError, match="no such directory"):
             DataDirectory(path).open_log(is_read_only=True)
         assert not path.exists()
+
+    def test_there_is_no_data_file(self, path: Path) -> None:
+        """A log without its file says so, and not that there is no leave."""
+        (path / LOG).mkdir(parents=True)
+        with pytest.raises(DirectoryError, match=r"data\.mdb: No such file"):
+            DataDirectory(path).open_log(is_read_only=True)
+
+    def test_it_is_a_file(self, path: Path) -> None:
+        """A file in the directory's place is told from a directory without a log."""
+        path.touch()
+        with pytest.raises(DirectoryError, match="it is not a directory"):
+            DataDirectory(path).open_log()
+
+    def test_a_server_frees_dead_readers_slots(self, directory: DataDirectory) -> None:
+        """A log that is opened to be written holds no pages for readers that died."""
+        with directory.new_log(META):
+            pass
+        with child("readers", directory.log_path, 1) as process:
+            process.kill()
+            process.wait()
+        log = directory.open_log()
+        assert isinstance(log.store, LmdbStore)
+        assert log.store.drop_dead_readers() == 0
+        log.close()
+
+    def test_a_reader_alone_leaves_no_lock_file(self, path: Path) -> None:
+        """On the operator's word that no server runs, nothing is written to read."""
+        directory = DataDirectory.claim(path)
+        with directory.new_log(META):
+            pass
+        (path / LOG / LOCK_FILE).unlink()
+        with pytest.raises(DirectoryError, match="leave --offline out"):
+            directory.open_log(is_read_only=True, is_offline=True)
+        directory.release()
+        directory.open_log(is_read_only=True, is_offline=True).close()
+        assert not (path / LOG / LOCK_FILE).exists()
+        directory.open_log(is_read_only=True).close()
+        assert (path / LOG / LOCK_FILE).exists()
 
     def test_a_failure_lets_go(self, directory: DataDirectory) -> None:
         """A log that cannot be opened is not left open: it can be looked at again."""

@@ -10,7 +10,6 @@ import mmap
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import lmdb
@@ -21,7 +20,7 @@ from log.errors import CommitError, DamagedError, DirectoryError, ForeignError
 from log.lmdb_store import DATA_FILE, LmdbStore, check_file
 from log.store import BLOCKS, CURSORS, TABLES, Change
 from tests.faults import cut, flip_bit, zero_page
-from tests.process import PYTHON, ROOT, SECONDS_MAX, environment, finish
+from tests.process import PYTHON, ROOT, SECONDS_MAX, child, environment, finish
 
 ALL = 1 << 30
 ENOSPC, EIO = 28, 5
@@ -40,26 +39,6 @@ ON_A_SMALL_DISK = (
 def append(number: int, value_bytes: int) -> Change:
     """Return the change that appends one row."""
     return Change(BLOCKS, number.to_bytes(8), bytes(value_bytes), is_append=True)
-
-
-@contextmanager
-def child(*words: object) -> Iterator[subprocess.Popen[str]]:
-    """Run a command of `tests.children` that holds something; end it afterwards."""
-    command = [*PYTHON, "tests.children", *map(str, words)]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=environment({}),
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 @pytest.fixture

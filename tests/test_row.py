@@ -1,6 +1,7 @@
 """Rows: each proves where and when it was written, and decodes to what was stored."""
 
 import json
+import zlib
 
 import attrs
 import pytest
@@ -93,6 +94,13 @@ class TestEnvelope:
         for size in range(len(value)):
             with pytest.raises(RowError):
                 open_row(table, key, value[:size])
+
+    @given(st.binary(max_size=7))
+    def test_a_row_needs_its_sequence(self, content: bytes) -> None:
+        """What is too short to hold a sequence is no row, whatever its checksum."""
+        checksum = zlib.crc32(content, zlib.crc32(b"meta\0log\0"))
+        with pytest.raises(RowError, match="too few for a row"):
+            open_row("meta", b"log", content + checksum.to_bytes(4))
 
     @given(places, places, samples.u64, bodies)
     def test_a_moved_row_is_noticed(
