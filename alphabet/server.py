@@ -90,6 +90,7 @@ class Server:
     _stored_cursors: dict[str, Cursor] = attrs.field(factory=dict, init=False)
     _commit_until: float = attrs.field(default=float("inf"), init=False)
     _failure: BaseException | None = attrs.field(default=None, init=False)
+    _is_told_to_stop: bool = attrs.field(default=False, init=False)
     _attention: Waker = attrs.field(factory=Waker, init=False)
     _threads: list[threading.Thread] = attrs.field(factory=list, init=False)
 
@@ -107,6 +108,7 @@ class Server:
 
         A handler may interrupt any lock's holder, so it takes none: it only wakes.
         """
+        self._is_told_to_stop = True
         self._attention.wake()
 
     def wake_on_signals(self) -> None:
@@ -128,7 +130,7 @@ class Server:
         on_ready()
         if self.page is not None:
             self.page.start()
-        select.select([self._attention], [], [])
+        self._wait_for_the_end()
         self.stopping.set()
         self._raise_failure()
         started = time.monotonic()
@@ -154,6 +156,12 @@ class Server:
         self._say_goodbye()
         if self.page is not None:
             self.page.stop()
+
+    def _wait_for_the_end(self) -> None:
+        """Sleep until told to stop, or a thread failed; any signal wakes as well."""
+        while not (self._is_told_to_stop or self._failure):
+            select.select([self._attention], [], [])
+            self._attention.clear()
 
     def _start(self, name: str, target: Callable[[], None]) -> threading.Thread:
         def guarded() -> None:

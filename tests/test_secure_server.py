@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from alphabet import reception
+from alphabet import connection as connections
 from alphabet.application import Decoder
 from alphabet.arrival import Refusal
 from alphabet.certificates import Certificates, TlsFiles
@@ -374,7 +374,7 @@ class TestOthers:
         self, authority: Authority, monkeypatch: pytest.MonkeyPatch, said: bytes
     ) -> None:
         """Who has not agreed on TLS in time is ended, and put on record."""
-        monkeypatch.setattr(reception, "HANDSHAKE_SECONDS_MAX", 0.0)
+        monkeypatch.setattr(connections, "HANDSHAKE_SECONDS_MAX", 0.0)
         pair = authority.server
         certificates = Certificates.load(TlsFiles(pair.certificate, pair.key))
         inbox = Inbox(1 << 20)
