@@ -28,11 +28,15 @@ if TYPE_CHECKING:
     from alphabet.web.site import Site
 
 CONNECTIONS_MAX = 256
-"""How many may be connected to the page at once; more are cut off."""
+"""How many may be connected to the page at once; more are cut off.
+
+Those that do not get as far as a request count for `REQUEST_SECONDS_MAX`."""
 HEADER_BYTES_MAX = 8190
 """The longest line, and the longest field, of a request."""
 REQUEST_SECONDS_MAX = 10.0
 """How long a connection may take for its first request."""
+HANDSHAKE_SECONDS_MAX = 5.0
+"""How long one may take to agree on TLS: less than for its first request."""
 KEEPALIVE_SECONDS = 30.0
 STOP_SECONDS_MAX = 1.0
 
@@ -104,10 +108,12 @@ class PageThread:
             max_field_size=HEADER_BYTES_MAX,
         )
         await runner.setup()
+        context = self._context()
         listening = await self._loop.create_server(
             lambda: self._protocol(runner, site),
             sock=self.listener,
-            ssl=self._context(),
+            ssl=context,
+            ssl_handshake_timeout=None if context is None else HANDSHAKE_SECONDS_MAX,
         )
         telling = asyncio.create_task(hub.run())
         stopped = asyncio.create_task(self._stop.wait())
@@ -135,16 +141,22 @@ class PageThread:
         return context
 
     def _protocol(self, runner: web.AppRunner, site: Site) -> asyncio.Protocol:
-        """Make what serves a connection; one too many is cut off, and a mute one."""
+        """Make what serves a connection; a mute one is cut off.
+
+        Raises ConnectionRefusedError for one too many, which asyncio then drops: before
+        TLS is agreed there is no transport to abort, nor does the runner know of it.
+        """
         import asyncio
 
         server = runner.server
         assert server is not None, "the runner is set up"  # noqa: S101
+        if len(site.unheard.union(server.connections)) >= CONNECTIONS_MAX:
+            raise ConnectionRefusedError
         protocol = server()
-        is_full = len(server.connections) >= CONNECTIONS_MAX
-        seconds = 0.0 if is_full else REQUEST_SECONDS_MAX
         site.unheard.add(protocol)
-        asyncio.get_running_loop().call_later(seconds, _cut_if_mute, protocol, site)
+        asyncio.get_running_loop().call_later(
+            REQUEST_SECONDS_MAX, _cut_if_mute, protocol, site
+        )
         return protocol
 
 
