@@ -41,13 +41,14 @@ def context(authority: Authority, pair: Pair | None) -> ssl.SSLContext:
 
 def look(
     server: Server, authority: Authority, pair: Pair | None, **headers: str
-) -> tuple[int, bytes]:
+) -> tuple[int, bytes | None]:
     """Ask whether it is alive; give the status and the certificate that is shown."""
     asked = http.client.HTTPSConnection(
         HOST, port_of(server), timeout=SECONDS_MAX, context=context(authority, pair)
     )
     with contextlib.closing(asked):
         asked.request("GET", "/healthz", headers=headers)
+        assert isinstance(asked.sock, ssl.SSLSocket)
         shown = asked.sock.getpeercert(binary_form=True)
         return asked.getresponse().status, shown
 

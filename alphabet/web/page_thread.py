@@ -85,8 +85,6 @@ class PageThread:
     async def _serve(self) -> None:
         import asyncio
 
-        from aiohttp import web
-
         from alphabet.web.event_hub import EventHub
         from alphabet.web.look import Look
         from alphabet.web.past import Past
@@ -100,13 +98,7 @@ class PageThread:
         look = Look(cast("Server", self._server), self.recovery_seconds)
         hub = EventHub(look)
         site = Site(look, hub, Past(look.data_dir), self.own_host)
-        runner = web.AppRunner(
-            site.application(),
-            access_log=None,
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            max_line_size=HEADER_BYTES_MAX,
-            max_field_size=HEADER_BYTES_MAX,
-        )
+        runner = page_runner(site)
         await runner.setup()
         context = self._context()
         listening = await self._loop.create_server(
@@ -158,6 +150,19 @@ class PageThread:
             REQUEST_SECONDS_MAX, _cut_if_mute, protocol, site
         )
         return protocol
+
+
+def page_runner(site: Site) -> web.AppRunner:
+    """Give what speaks HTTP for a site, within our bounds."""
+    from aiohttp import web
+
+    return web.AppRunner(
+        site.application(),
+        access_log=None,
+        keepalive_timeout=KEEPALIVE_SECONDS,
+        max_line_size=HEADER_BYTES_MAX,
+        max_field_size=HEADER_BYTES_MAX,
+    )
 
 
 def _cut_if_mute(protocol: RequestHandler, site: Site) -> None:

@@ -192,6 +192,22 @@ def _upstreams() -> list[bytes]:
     return [script(each) for each in talks]
 
 
+def _requests() -> list[bytes]:
+    heads = [
+        b"GET /votes HTTP/1.1\r\nHost: localhost",
+        b"HEAD /votes/%E9?at=2 HTTP/1.0\r\nHost: [::1]:1",
+        b"GET /votes/a?at=3 HTTP/1.1\r\nHost: a.example",
+        b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\nExpect: no",
+        b'GET /votes HTTP/1.1\r\nHost: [::1]\r\nIf-None-Match: W/"id-4"',
+        b"PUT /x HTTP/1.1\r\nHost: ::1\r\nTransfer-Encoding: chunked",
+    ]
+    whole = [head + b"\r\n\r\n" for head in heads]
+    long = b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n"
+    events = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    streams = [*whole, whole[0] * 2 + whole[2], long, events, b"\x16\x03\1\2\0"]
+    return [b"\0" + each for each in streams] + [b"\7" + whole[3] + b"x" + whole[0]]
+
+
 def _blocks() -> Iterator[Block]:
     tail = Tail(0, 0)
     records = [
@@ -321,6 +337,7 @@ SEEDS: dict[str, Callable[[], list[bytes]]] = {
     "connector_client": _servers,
     "connector_out": _sinks,
     "connector_receiver": _upstreams,
+    "http": _requests,
     "block": lambda: [block.encoded for block in _blocks()],
     "block_scan": _scans,
     "row": _rows,

@@ -13,6 +13,7 @@ import attrs
 
 from tests.fuzzing import (
     connector_targets,
+    http_targets,
     lmdb_targets,
     log_targets,
     seals,
@@ -68,6 +69,7 @@ def file_name(data: bytes) -> str:
 
 _JSON = (b'"', b"{", b"}", b"[", b"]", b"null", b"-1", b"1e9", b"NaN", b'""', b"true")
 _VOTE = (b"\0\0\0\x05a\0\0\0\x01", b"\0\0\0\0", b"\0\0\0\x64", b"\xff\xff\xff\xff")
+_HTTP = (b"GET ", b" HTTP/1.1\r\n", b"Host: a\r\n", b"\r\n\r\n", b"/votes/%", b"?at=")
 _CONNECTOR = (b"0.0.1", b"v0.0.1", b"\xff" * 8, b"\0\0\0", b"\xc9", b"\xcb", b"\xcd")
 
 TARGETS = {
@@ -85,6 +87,7 @@ TARGETS = {
         Target(connector_targets.connector_client, words=_CONNECTOR),
         Target(connector_targets.connector_out, words=_CONNECTOR),
         Target(connector_targets.connector_receiver, words=_CONNECTOR),
+        Target(http_targets.http, words=_HTTP),
         Target(log_targets.block, seals.seal_block),
         Target(log_targets.block_scan, seals.seal_blocks, (b"\xabBLK\1",)),
         Target(log_targets.row, seals.seal_row_value, _JSON),
