@@ -53,8 +53,8 @@ class MetaPage:
     main: TreeRecord
 
 
-def check_head(head: bytes, file_bytes: int) -> MetaPage:
-    """Check both meta pages and the file's size; give the newest meta page.
+def check_head(head: bytes, file_bytes: int) -> tuple[MetaPage, MetaPage]:
+    """Check both meta pages and the file's size; give the meta pages, the older first.
 
     `head` is the file's first META_PAGES * PAGE_BYTES_MAX bytes, or all of it. Raises
     LmdbFileError.
@@ -65,13 +65,13 @@ def check_head(head: bytes, file_bytes: int) -> MetaPage:
         raise LmdbFileError("its two meta pages disagree on the page size")
     if not _are_turns(first, second):
         raise LmdbFileError("its two meta pages are not of two transactions in a row")
-    newest = max(first, second, key=lambda page: page.transaction_id)
+    older, newest = sorted((first, second), key=lambda page: page.transaction_id)
     expected = (newest.last_page + 1) * newest.page_bytes
     if file_bytes < expected:
         raise LmdbFileError(
             f"it is cut short: {file_bytes} bytes of at least {expected}"
         )
-    return newest
+    return older, newest
 
 
 def _are_turns(even: MetaPage, odd: MetaPage) -> bool:

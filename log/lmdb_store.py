@@ -11,9 +11,11 @@ when it opens, and when it appends, is looked at before it is opened for writing
 
 import contextlib
 import errno
+import math
 import os
 import resource
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self, TypeVar
@@ -53,6 +55,8 @@ KEY_BYTES = {BLOCKS: 8, STREAMS: 8, CURSORS: None, REJECTS: 8, META: None}
 """How long each table's keys are; None where they differ."""
 BLOCKS_WALKED_MAX = 4096
 """Of a log of more blocks only the last one's place is looked at before LMDB opens."""
+READER_CHECK_SECONDS = 10.0
+"""How often a writer looks for readers that were killed, at most: with a commit."""
 
 _FULL_CODES = {errno.ENOSPC, errno.EDQUOT}
 _UNCLEAR_CODES = {errno.EIO, -30772}
@@ -79,6 +83,8 @@ class LmdbStore:
     _tables: dict[str, lmdb._Database]
     _descriptor: int
     _file_id: tuple[int, int]
+    clock: Callable[[], float] = time.monotonic
+    _readers_checked_at: float = attrs.field(default=-math.inf, init=False)
     _reading: threading.Lock = attrs.Factory(threading.Lock)
     _is_closed: bool = False
 
@@ -127,6 +133,8 @@ class LmdbStore:
         """Apply all changes, durable on return; see `Store.commit`."""
         while True:
             try:
+                if self.clock() >= self._readers_checked_at + READER_CHECK_SECONDS:
+                    self.drop_dead_readers()
                 self._apply(changes)
             except lmdb.MapFullError as error:
                 self._grow(sequence, error)
@@ -155,6 +163,7 @@ class LmdbStore:
 
     def drop_dead_readers(self) -> int:
         """Free the slots of readers that were killed; they hold pages back."""
+        self._readers_checked_at = self.clock()
         return self._live.reader_check()
 
     def close(self) -> None:
@@ -210,14 +219,13 @@ class LmdbStore:
         read = reading(self._descriptor)
         with self._reading:
             for _ in range(_LOOKS_MAX):
-                environment = self._live
-                meta = _meta(self.path, self._descriptor)
                 try:
-                    with _begin_reading(environment) as reader:
-                        # A commit may have come between the two.
-                        if reader.id() == meta.transaction_id:
-                            file = TreeFile(meta, read, is_strict=True)
-                            return self._look(file, table, look)
+                    with _begin_reading(self._live) as reader:
+                        # While a commit flushes, the file may be ahead of the reader.
+                        for meta in _metas(self.path, self._descriptor):
+                            if reader.id() == meta.transaction_id:
+                                file = TreeFile(meta, read, is_strict=True)
+                                return self._look(file, table, look)
                 except lmdb.Error as error:
                     raise _read_failure(self.path, error) from error
         raise DirectoryError(self.path, "it changes faster than it can be read")
@@ -318,10 +326,11 @@ def read_meta(path: Path) -> MetaPage:
     the meta pages, so a bad look is repeated.
     """
     with open_data(path) as stream:
-        return _meta(path, stream.fileno())
+        return _metas(path, stream.fileno())[1]
 
 
-def _meta(path: Path, descriptor: int) -> MetaPage:
+def _metas(path: Path, descriptor: int) -> tuple[MetaPage, MetaPage]:
+    """Check both meta pages; give the older one first."""
     failure: LmdbFileError | None = None
     for _ in range(_HEAD_TRIES):
         try:
@@ -351,7 +360,9 @@ def _begin_reading(environment: lmdb.Environment) -> lmdb.Transaction:
         return environment.begin(buffers=True)
     except lmdb.MapResizedError:
         environment.set_mapsize(0)
-        return environment.begin(buffers=True)
+    except lmdb.ReadersFullError:
+        environment.reader_check()
+    return environment.begin(buffers=True)
 
 
 def _read_failure(path: Path, error: lmdb.Error) -> LogError:

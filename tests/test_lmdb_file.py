@@ -48,7 +48,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def check(data: bytes) -> MetaPage:
     """Check a whole file's bytes."""
-    return check_head(data[: META_PAGES * PAGE_BYTES_MAX], len(data))
+    return check_head(data[: META_PAGES * PAGE_BYTES_MAX], len(data))[1]
 
 
 def changed(data: bytes, page: int, place: tuple[int, str], value: int) -> bytes:

@@ -7,6 +7,7 @@ has). It needs no privileges and leaves nothing behind.
 
 import json
 import mmap
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import pytest
 
 from log import failpoint
 from log.errors import CommitError, DamagedError, DirectoryError, ForeignError
-from log.lmdb_store import DATA_FILE, LmdbStore, check_file
+from log.lmdb_store import DATA_FILE, READER_CHECK_SECONDS, LmdbStore, check_file
 from log.store import BLOCKS, CURSORS, TABLES, Change
 from tests.faults import cut, flip_bit, zero_page
 from tests.process import PYTHON, ROOT, SECONDS_MAX, child, environment, finish
@@ -26,6 +27,9 @@ ALL = 1 << 30
 ENOSPC, EIO = 28, 5
 PAGE_BYTES = mmap.PAGESIZE
 DISK_BYTES = 1 << 20
+SLOTS = 126
+"""How many readers LMDB has room for."""
+COMMITS = 30
 ON_A_SMALL_DISK = (
     "unshare",
     "--map-root-user",
@@ -200,14 +204,53 @@ class TestReaders:
 
     def test_too_many_readers_are_no_damage(self, store: LmdbStore) -> None:
         """Where readers have taken every slot, reading says so, and works again."""
-        with (
-            child("readers", store.path, 126),
-            pytest.raises(DirectoryError, match="READERS_FULL") as caught,
-        ):
-            store.get(BLOCKS, b"a")
-        assert "damaged" not in str(caught.value)
-        store.drop_dead_readers()
-        assert store.get(BLOCKS, b"a") is None
+        with child("readers", store.path, SLOTS) as process:
+            with pytest.raises(DirectoryError, match="READERS_FULL") as caught:
+                store.get(BLOCKS, b"a")
+            assert "damaged" not in str(caught.value)
+            process.kill()
+            process.wait()
+            # The slots are those of the dead now, and are taken from them.
+            assert store.get(BLOCKS, b"a") is None
+
+    def test_a_commit_that_is_half_way(self, tmp_path: Path) -> None:
+        """While a commit's last flush takes its time, the one before it is read."""
+        here, there = tmp_path / "here", tmp_path / "there"
+        here.mkdir()
+        store = LmdbStore.open(here, is_new=True)
+        store.commit([append(1, 9000)], 1)
+        shutil.copytree(here, there)
+        other = LmdbStore.open(there)
+        other.commit([append(2, 9000)], 2)
+        other.close()
+        # Its pages and its meta page are there, and LMDB has told nobody yet.
+        with (here / DATA_FILE).open("r+b") as stream:
+            stream.write((there / DATA_FILE).read_bytes())
+        assert store.floor(BLOCKS, b"\xff") == ((1).to_bytes(8), bytes(9000))
+        store.close()
+
+    def test_a_dead_reader_holds_no_pages_for_ever(self, tmp_path: Path) -> None:
+        """The file grows beside a dead reader until the next look, and no more."""
+        now = 0.0
+        store = LmdbStore.open(tmp_path, is_new=True)
+        store.clock = lambda: now
+
+        def growth_bytes() -> int:
+            before = (tmp_path / DATA_FILE).stat().st_size
+            for _ in range(COMMITS):
+                store.commit([Change(CURSORS, b"out", bytes(1000))], 0)
+            return (tmp_path / DATA_FILE).stat().st_size - before
+
+        growth_bytes()
+        with child("readers", tmp_path, 1) as process:
+            process.kill()
+            process.wait()
+            growth_bytes()
+            assert growth_bytes() >= COMMITS * PAGE_BYTES
+            now = READER_CHECK_SECONDS
+            growth_bytes()
+            assert growth_bytes() == 0
+        store.close()
 
 
 class TestOpen:

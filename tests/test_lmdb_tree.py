@@ -45,7 +45,7 @@ class Written:
     @property
     def meta(self) -> MetaPage:
         """The newest meta page."""
-        return check_head(self.data[: META_PAGES * PAGE_BYTES_MAX], len(self.data))
+        return check_head(self.data[: META_PAGES * PAGE_BYTES_MAX], len(self.data))[1]
 
     def read(self, offset: int, size: int) -> bytes:
         """Read as from a file."""

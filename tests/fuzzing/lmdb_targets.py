@@ -29,7 +29,7 @@ def lmdb_tree(data: bytes) -> None:
     """Trees of any file are walked to an end; sound ones read alike in both ways."""
     source = Bytes(data)
     try:
-        meta = check_head(data[: META_PAGES * PAGE_BYTES_MAX], len(data))
+        _, meta = check_head(data[: META_PAGES * PAGE_BYTES_MAX], len(data))
     except LmdbFileError:
         return
     structure = check_structure(meta, source.read, KEY_BYTES)
