@@ -87,9 +87,8 @@ def assembled(
 ) -> Iterator[Server]:
     """Give a server that is ready to run; its directory and sockets end with it.
 
-    They stay open when the server failed, or left a thread behind: then the end of
-    the process closes them. Raises SinkError, PipelineError, BindError, or an error
-    of `log` or `recovery`.
+    They stay open when the server failed, or left a thread behind: its end closes them.
+    Raises SinkError, PipelineError, BindError, or an error of `log` or `recovery`.
     """
     addresses = name_sinks(settings.outputs, settings.connector_outputs)
     settings = _with_room_for_files(settings)
