@@ -59,6 +59,7 @@ class Intake:
     outputs: list[Outputs] = attrs.Factory(list)
     rejections: list[Rejection] = attrs.Factory(list)
     capture: Capture | None = None
+    listed_max: int = REFUSED_LISTED_MAX
     _listed: int = attrs.field(default=0, init=False)
 
     def take(self, group: Group) -> None:
@@ -113,7 +114,7 @@ class Intake:
         refused = [start + index for index, _ in decoded.refused]
         number = 0
         for received, positions in group.origins(refused):
-            listed = min(len(positions), REFUSED_LISTED_MAX - self._listed)
+            listed = min(len(positions), self.listed_max - self._listed)
             self._listed += listed
             for place, position in enumerate(positions[: listed + 1]):
                 index, cause = decoded.refused[number + place]

@@ -113,7 +113,13 @@ class WireImport:
     def _seal(self) -> None:
         """Make a block of what waits, and a commit of blocks that are enough."""
         time_ns = self._time_ns()
-        intake = Intake(self.machine, self.pipeline, self._tail.sequence + 1, time_ns)
+        intake = Intake(
+            self.machine,
+            self.pipeline,
+            self._tail.sequence + 1,
+            time_ns,
+            listed_max=BLOCK_BYTES,  # No block has so many.
+        )
         for group in gather(self._waiting):
             intake.take(group)
         self._waiting, self._waiting_bytes = [], 0

@@ -73,7 +73,7 @@ def port_of(server: Server) -> int:
 @contextlib.contextmanager
 def serving_connectors(place: Path, *words: object) -> Iterator[tuple[Server, int]]:
     """Give a server for connector senders alone, and its port."""
-    options = ("--data-dir", place / "data", *OPTIONS, *words)
+    options = ("--data-dir", place / "data", "--http", "none", *OPTIONS, *words)
     with serving(place, *options, is_bare=True) as server:
         yield server, port_of(server)
 
