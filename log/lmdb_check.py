@@ -89,7 +89,8 @@ def check_structure(
     `tables` are those that must be there, each with the length of its keys, in bytes,
     or None where keys differ. `progress` is called with the number of
     pages accounted for, now and then. Of a table that says it has more than its
-    `rows_max`, inclusive, only the way to its last row is walked.
+    `rows_max`, inclusive, only the way to its last row is walked; if it has none, no
+    page may be lost, for then its rows may be on those.
     """
     key_bytes = {**tables, FREE_LIST: _NUMBER_BYTES}
     walk = _Walk(TreeFile(meta, read), key_bytes, progress, rows_max)
@@ -106,6 +107,10 @@ def check_structure(
     walk.check_newest_freed()
     is_whole = not walk.flaws and not walk.is_cut_short
     lost = walk.claimed.count(0) if is_whole else 0
+    for name in rows_max if lost else ():
+        if not walk.tables[name].entries:
+            reason = f"it has no row, and {lost} pages are neither used nor free"
+            walk.flaws.append(Flaw(name, None, reason))
     return Structure(tuple(walk.flaws), lost)
 
 

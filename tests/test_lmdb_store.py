@@ -18,8 +18,14 @@ import pytest
 
 from log import failpoint
 from log.errors import CommitError, DamagedError, DirectoryError, ForeignError
-from log.lmdb_store import DATA_FILE, READER_CHECK_SECONDS, LmdbStore, check_file
-from log.store import BLOCKS, CURSORS, TABLES, Change
+from log.lmdb_store import (
+    DATA_FILE,
+    READER_CHECK_SECONDS,
+    LmdbStore,
+    check_file,
+    read_meta,
+)
+from log.store import BLOCKS, CURSORS, REJECTS, TABLES, Change
 from tests.faults import cut, flip_bit, zero_page
 from tests.process import PYTHON, ROOT, SECONDS_MAX, child, environment, finish
 
@@ -273,6 +279,38 @@ class TestOpen:
         assert file.read_bytes() == before
         assert "\n" not in str(caught.value)
         return str(caught.value)
+
+    def test_the_names_of_an_empty_store(self, tmp_path: Path) -> None:
+        """The tables' names from before the first block, put back, are refused."""
+        LmdbStore.open(tmp_path, is_new=True).close()
+        file = tmp_path / DATA_FILE
+        empty, before = file.read_bytes(), read_meta(tmp_path).main.root
+        store = LmdbStore.open(tmp_path)
+        for number in range(1, 4):
+            store.commit([append(number, 100)], number)
+        store.close()
+        root = read_meta(tmp_path).main.root
+        page = empty[before * PAGE_BYTES : (before + 1) * PAGE_BYTES]
+        with file.open("r+b") as stream:
+            stream.seek(root * PAGE_BYTES)
+            stream.write(root.to_bytes(8, "little") + page[8:])
+        assert "it has no row, and" in self.refused(file)
+
+    def test_an_empty_store_is_opened(self, tmp_path: Path) -> None:
+        """However much happened in it, a store without a block is no damaged one."""
+        store = LmdbStore.open(tmp_path, is_new=True)
+        for number in range(60):
+            changes = [Change(CURSORS, b"%d" % (number % 7), bytes(900))]
+            if number % 5 == 4:
+                changes.append(Change(CURSORS, b"0", None))
+            if number % 4 == 3:
+                changes.append(Change(REJECTS, number.to_bytes(8), bytes(9000)))
+            store.commit(changes, 0)
+            if number % 20 == 0:
+                store.close()
+                store = LmdbStore.open(tmp_path)
+        store.close()
+        LmdbStore.open(tmp_path).close()
 
     def test_a_sound_store_is_opened(self, file: Path) -> None:
         """The file that the other tests damage is sound."""

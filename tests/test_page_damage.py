@@ -167,7 +167,7 @@ def complaint(made: Made, case: Case, *, is_long: bool) -> str | None:
         return None if is_known else f"it began, and then: {error}"
     finally:
         made.file.write_bytes(data)
-    is_lost = case.kind == "stale" and (is_long or not sequence)
+    is_lost = case.kind == "stale" and is_long and sequence
     if sequence != len(made.votes) and not is_lost:
         return f"it began after {sequence} of {len(made.votes)}"
     if totals != tally([*made.votes[:sequence], *[NEW] * NEW_COMMITS]):
@@ -189,10 +189,10 @@ class TestAnyPage:
     ) -> None:
         """It counts on with right totals, or refuses in one line; no signal ends it.
 
-        Two old pages take a tail unnoticed, for `verify` to find: the names' from
-        before the first vote, and the last leaf's of a long log, of which only the
-        last block's place is looked at. And in a long log a wrong number in the list
-        of free pages may cost blocks, which is noticed when they are read.
+        An old page takes a tail unnoticed, for `verify` to find: the last leaf's of a
+        long log, of which only the last block's place is looked at. And in a long log
+        a wrong number in the list of free pages may cost blocks, which is noticed when
+        they are read.
         """
         if is_long:
             monkeypatch.setattr(lmdb_store, "BLOCKS_WALKED_MAX", 0)
