@@ -18,6 +18,7 @@ from alphabet.connector_out import NO_TRANSACTION
 from alphabet.journal import Journal
 from alphabet.lost_tail import LostTail
 from alphabet.machine import Machine
+from log import failpoint
 from log.directory import DataDirectory
 from log.errors import DamagedError
 from log.log import Log, Transaction
@@ -214,6 +215,7 @@ def _set_aside(
     """Rename the snapshots that cannot be used, each with a line."""
     for notice in recovered.notices:
         if notice.is_broken:
+            failpoint.reach("recover.set_aside")
             aside = snapshots.set_aside(notice.sequence, BROKEN)
             journal.warning(f"set aside {aside.name}: {notice.reason}")
         else:

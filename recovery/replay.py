@@ -10,6 +10,7 @@ from typing import Protocol
 
 import attrs
 
+from log import failpoint
 from log.block import SEQUENCE_MAX, Block, Records
 from log.errors import ForeignError
 from log.log import Log
@@ -122,6 +123,7 @@ class Replayer:
         for block in self.log.read(after):
             self.check_gap(block)
             replay_block(machine, block, after, until)
+            failpoint.reach("recover.block")
             if progress is not None:
                 progress(min(block.last_sequence, until))
             if block.last_sequence >= until:
