@@ -246,6 +246,9 @@ class Server:
             batch = self._count_step(BATCH_BYTES_MAX)
             if batch is not None:
                 self._sealed.put(batch)
+            else:
+                # With no commit to do so, readers that come would find no slot.
+                self.opened.log.store.drop_dead_readers()
             self._counting.release()
         self._counting.acquire()
         last = self.engine.seal(time.monotonic(), is_last=True)

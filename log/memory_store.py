@@ -67,6 +67,10 @@ class MemoryStore:
                 break
         return found
 
+    def drop_dead_readers(self) -> int:
+        """Free what readers held; see `Store.drop_dead_readers`."""
+        return 0
+
     def close(self) -> None:
         """Refuse every later use."""
         self._is_closed = True

@@ -74,5 +74,8 @@ class Store(Protocol):
         Stops once their values reach `bytes_max`, but never before the first.
         """
 
+    def drop_dead_readers(self) -> int:
+        """Free what readers held that were killed; give how many they were."""
+
     def close(self) -> None:
         """Let the storage go; the store is of no use afterwards."""

@@ -98,6 +98,10 @@ class TreeStore:
 
         return self._look(collect)
 
+    def drop_dead_readers(self) -> int:
+        """Free what readers held; see `Store.drop_dead_readers`."""
+        return 0
+
     def close(self) -> None:
         """Close the file."""
         self._stream.close()

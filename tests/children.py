@@ -4,6 +4,7 @@ Each function is one command. One that holds something says `ready`, and lets go
 its standard input ends or it is killed.
 """
 
+import contextlib
 import json
 import resource
 import sys
@@ -44,9 +45,11 @@ def claim(path: str) -> None:
 
 
 def readers(path: str, count: str) -> None:
-    """Begin that many readers on a store, and hold them."""
+    """Begin that many readers on a store, or all there is room for, and hold them."""
     environment = lmdb.open(path, lib_version=0, max_dbs=5, map_size=1 << 26)
-    begun = [environment.begin() for _ in range(int(count))]
+    begun: list[lmdb.Transaction] = []
+    with contextlib.suppress(lmdb.ReadersFullError):
+        begun += (environment.begin() for _ in range(int(count)))
     hold()
     del begun
 

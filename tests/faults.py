@@ -85,6 +85,10 @@ class FaultyStore:
         self._check()
         return self.inner.scan(table, start, bytes_max)
 
+    def drop_dead_readers(self) -> int:
+        """Free what readers held; see `Store.drop_dead_readers`."""
+        return self.inner.drop_dead_readers()
+
     def close(self) -> None:
         """Close the store below."""
         self.inner.close()

@@ -4,6 +4,7 @@ The sandwich: what was acknowledged is in the log, what is in the log was submit
 in order. A receipt acknowledges; so does an output that has left.
 """
 
+import contextlib
 import os
 import random
 import re
@@ -16,10 +17,12 @@ from pathlib import Path
 import attrs
 import pytest
 
+from log.errors import DirectoryError
 from recovery.snapshot_directory import SnapshotDirectory
 from tests.inspection import last_sequence, records, totals, verify
 from tests.process import ROOT, SECONDS_MAX, Server, serving, submit, wait_until
 from tests.receiving import Receiver
+from tests.test_lmdb_store import SLOTS, child
 from tests.votes import (
     OUTPUT_BYTES,
     VOTE_BYTES,
@@ -266,3 +269,27 @@ class TestReceipt:
             assert not submit(server.port, wire([(b"a", 1)]))
             assert server.wait() == -signal.SIGKILL
         assert last_sequence(tmp_path) == 0
+
+
+class TestReaders:
+    """Processes that read the log beside the server, and are killed."""
+
+    def test_more_than_there_is_room_for(self, tmp_path: Path) -> None:
+        """Their slots are free again: others read, and the server counts on."""
+        votes = make_votes(random.Random(), 1000)
+        log = tmp_path / "data" / "log"
+        with serving(tmp_path) as server:
+            with child("readers", log, SLOTS) as readers:
+                readers.kill()
+                readers.wait()
+            found: list[int] = []
+
+            def is_read() -> bool:
+                with contextlib.suppress(DirectoryError):
+                    found.append(last_sequence(tmp_path))
+                return bool(found)
+
+            wait_until(is_read, "a reader that finds a slot")
+            assert submit(server.port, wire(votes))
+            assert server.stop() == 0
+        assert records(tmp_path) == payloads(votes)
