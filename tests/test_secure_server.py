@@ -3,9 +3,11 @@
 import contextlib
 import io
 import random
+import re
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -43,6 +45,12 @@ from tests.votes import OUTPUT_BYTES, make_votes, outputs, wire
 
 VOTES = make_votes(random.Random(11), 4000)
 OUTPUTS = outputs(VOTES)
+LONE = 5
+"""How many votes are sent one by one."""
+LITTLE = 1500
+"""How many are counted at once, and their outputs offered."""
+SMALL_BUFFER = 4096
+STORM_COUNT = 200
 LISTENING_CONNECTOR = "listening connector-in"
 
 
@@ -369,6 +377,25 @@ class TestOthers:
                 assert connection.recv(1 << 16) == b""
             assert last_sequence(tmp_path) == len(VOTES)
 
+    def test_a_storm_of_bad_handshakes(
+        self, tmp_path: Path, authority: Authority
+    ) -> None:
+        """Each is counted and ended; a journal gets lines by the second, not each."""
+        bad = [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\0\x05hello", b"\x16junk.."]
+        with serving(tmp_path, *mutual(authority)) as server:
+            for number in range(STORM_COUNT):
+                submit(server.port, bad[number % len(bad)])
+            with dialled(server.port, authority) as connection:
+                connection.sendall(wire(VOTES[:3]))
+                connection.shutdown(socket.SHUT_WR)
+                assert connection.recv(1 << 16) == b""
+            assert server.stop() == 0
+            lines = [line for line in server.said() if "TLS failed" in line]
+        counts = [re.match(r"(\d+) more ", line) for line in lines]
+        assert sum(int(found[1]) if found else 1 for found in counts) == STORM_COUNT
+        assert len(lines) < STORM_COUNT // 4
+        assert last_sequence(tmp_path) == 3
+
     @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00half a hello"])
     def test_one_that_is_silent_is_ended(
         self, authority: Authority, monkeypatch: pytest.MonkeyPatch, said: bytes
@@ -423,6 +450,61 @@ def _shown(port: int, authority: Authority) -> bytes:
         context.wrap_socket(raw, server_hostname=HOST) as wrapped,
     ):
         return wrapped.getpeercert(binary_form=True) or b""
+
+
+class TestSink:
+    """A plain sink whose receiver is awkward, over TLS."""
+
+    def test_a_receiver_that_stalls_then_dies(
+        self, tmp_path: Path, authority: Authority
+    ) -> None:
+        """Lone outputs come at once, many once it reads on; what died unread, again."""
+        votes = VOTES * 20
+        expected = outputs(votes)
+        pair = authority.server
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(pair.certificate, pair.key)
+        with socket.create_server((HOST, 0)) as listening:
+            listening.settimeout(SECONDS_MAX)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
+            to = f"{HOST}:{listening.getsockname()[1]}"
+            with serving(tmp_path, "--out", to, "--tls-ca", authority.ca) as server:
+                with _accepted(listening, context) as receiver:
+                    for number in range(LONE):
+                        assert submit(server.port, wire(votes[number : number + 1]))
+                        end = (number + 1) * OUTPUT_BYTES
+                        assert (
+                            _read(receiver, OUTPUT_BYTES)
+                            == expected[:end][-OUTPUT_BYTES:]
+                        )
+                    # It stalls; all of these are offered by the thread that counts.
+                    for start in range(LONE, len(votes), LITTLE):
+                        assert submit(server.port, wire(votes[start : start + LITTLE]))
+                    rest = expected[LONE * OUTPUT_BYTES :]
+                    assert _read(receiver, len(rest) // 2) == rest[: len(rest) // 2]
+                    linger = struct.pack("ii", 1, 0)
+                    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                line = server.wait_said("reset")
+                with _accepted(listening, context) as receiver:
+                    assert _read(receiver, len(expected)) == expected
+                    assert server.stop() == 0
+                    assert receiver.recv(1) == b""
+        assert "goes on after sequence 0" in line
+
+
+def _accepted(listening: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+    """Take the server's next connection, and shake hands."""
+    raw, _ = listening.accept()
+    raw.settimeout(SECONDS_MAX)
+    return context.wrap_socket(raw, server_side=True, suppress_ragged_eofs=False)
+
+
+def _read(connection: ssl.SSLSocket, size: int) -> bytes:
+    """Read so many bytes, or to the end."""
+    read = bytearray()
+    while len(read) < size and (piece := connection.recv(size - len(read))):
+        read += piece
+    return bytes(read)
 
 
 class TestSocket:
