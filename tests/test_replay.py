@@ -15,7 +15,7 @@ from log.memory_store import MemoryDisk, MemoryStore
 from log.row import seal_row
 from log.store import BLOCKS, META, Change
 from recovery.errors import AheadError, GapError, ReplayError
-from recovery.replay import Notice, Replayer, take_snapshot
+from recovery.replay import Notice, Replayer, agrees, take_snapshot
 from recovery.snapshot import Snapshot, State
 from tests import toy
 from tests.machines import (
@@ -148,6 +148,14 @@ class TestEquality:
         kept.replayer().recover(toy.machine(), progress=told.append)
         kept.replayer().recover(toy.machine(), 4, told.append)
         assert told == [2, 5, 6, 9, 2, 4]
+
+    def test_where_nothing_is_left_nothing_is_read(self, kept: Kept) -> None:
+        """A snapshot of just the moment is enough, whatever is damaged behind it."""
+        kept.write_snapshot(5)
+        kept.log.store.commit([Change(BLOCKS, key(6), b"no block")], 9)
+        told: list[int] = []
+        recovered = kept.replayer().recover(toy.machine(), 5, told.append)
+        assert (recovered.start, recovered.replayed, told) == (5, 0, [])
 
     def test_nothing_is_written(self, kept: Kept) -> None:
         """Recovery changes neither log nor snapshots, whatever it meets."""
@@ -442,6 +450,29 @@ class TestRefusal:
         with pytest.raises(DamagedError, match="does not follow") as caught:
             kept.replayer().recover(toy.machine())
         assert caught.value.sequence == first
+
+
+def test_nothing_is_accepted_unasked(kept: Kept) -> None:
+    """A replayer that was given no consent has none, to a lost tail or to gaps."""
+    replayer = Replayer(kept.log, kept.snapshots)
+    gap = Block.seal(kept.log.tail, Records.gap(3), time_ns=100)
+    with pytest.raises(GapError):
+        replayer.check_gap(gap)
+    kept.write_snapshot(8)
+    kept.lose_tail(5)
+    with pytest.raises(AheadError):
+        Replayer(kept.log, kept.snapshots).recover(toy.machine())
+
+
+@pytest.mark.parametrize(("at", "is_equal"), [(4, True), (3, False)])
+def test_a_state_is_held_against_a_snapshot(
+    kept: Kept, at: int, *, is_equal: bool
+) -> None:
+    """A machine agrees with the snapshot of its own state alone, and keeps its own."""
+    machine = toy.machine()
+    kept.replayer().recover(machine, 4)
+    assert agrees(machine, kept.make_snapshot(at)) is is_equal
+    assert toy.state_bytes(machine) == kept.folded.states_at(4)
 
 
 def test_a_snapshot_is_taken_on_a_whole_block(kept: Kept) -> None:

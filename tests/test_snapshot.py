@@ -62,7 +62,9 @@ class TestRoundTrip:
         """The header is JSON, the states stand behind it, a CRC-32 ends it."""
         magic, version, header_bytes = struct.unpack_from(">5sBI", ENCODED)
         assert (magic, version) == (b"\xabSNAP", 1)
-        assert json.loads(ENCODED[10 : 10 + header_bytes]) == {
+        header = json.loads(ENCODED[10 : 10 + header_bytes])
+        assert list(header) == sorted(header)
+        assert header == {
             "application": "alphabet",
             "block_checksum": 0xDEADBEEF,
             "block_sequence": 10,

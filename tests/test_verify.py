@@ -390,6 +390,17 @@ class TestRows:
         damage_row(kept.log, BLOCKS, key(3), flip_middle)
         assert places(findings(kept)) == [(DAMAGE, "base", 2), (DAMAGE, "block", 3)]
 
+    def test_a_damaged_base_is_not_blamed_on_snapshots(self, tmp_path: Path) -> None:
+        """Without the state at the base no snapshot can be held against a replay."""
+        kept = Kept.create(MemoryStore(), tmp_path, (0, b"m1"), (0, b"m2"))
+        kept.append((0, [b"m3"]))
+        kept.write_snapshot(3)
+        damage_row(kept.log, META, BASE_KEY, flip_middle)
+        assert places(findings(kept)) == [
+            (DAMAGE, "base", 2),
+            (NOTE, "snapshot 3", 3),
+        ]
+
     def test_a_base_of_another_version_is_refused(self, tmp_path: Path) -> None:
         """A base that this code cannot load is no damage: other code is needed."""
         kept = Kept.create(MemoryStore(), tmp_path, (0, b"m1"))
