@@ -571,6 +571,17 @@ class TestSnapshots:
             ]
             assert not result.is_loss
 
+    def test_the_first_block_counts_too(self, tmp_path: Path) -> None:
+        """One that contradicts a log's only block is not taken."""
+        ruin = Ruin.create(tmp_path / "data")
+        ruin.append(votes(1))
+        ruin.snapshot(3)
+        altered = attrs.evolve(ruin.snapshots.read(3), block_checksum=5)
+        ruin.snapshots.write(altered)
+        with ruin.salvaged() as (result, _, _):
+            assert result.snapshots == ()
+            assert [each.what for each in result.ignored] == ["snapshot 3"]
+
     @pytest.mark.parametrize("place", [6, 9, 12])
     def test_one_that_the_blocks_around_a_gap_contradict(
         self, ruin: Ruin, place: int
