@@ -6,6 +6,9 @@ from tests.mutants import TESTS
 from tests.mutation import mutants
 from tests.process import ROOT
 
+WITHOUT_MUTANTS = {"recovery/cli.py"}
+"""It only gathers the commands."""
+
 
 class TestMutants:
     """What mistakes are made."""
@@ -47,6 +50,17 @@ class TestMutants:
     def test_what_changes_nothing_is_no_mutant(self) -> None:
         """Nothing is left out where None is returned already."""
         assert list(mutants("def f():\n    return None")) == []
+
+    def test_every_module_has_an_entry(self) -> None:
+        """Each module of the log and of recovery that a test imports is named."""
+        tests = [file.read_text() for file in (ROOT / "tests").glob("test_*.py")]
+        imported = {
+            f"{package}/{file.name}"
+            for package in ("log", "recovery")
+            for file in (ROOT / package).glob("*.py")
+            if any(f"from {package}.{file.stem} import" in text for text in tests)
+        }
+        assert imported - TESTS.keys() == WITHOUT_MUTANTS
 
     @pytest.mark.parametrize("module", TESTS)
     def test_a_module_has_its_tests(self, module: str) -> None:
