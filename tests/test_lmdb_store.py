@@ -336,9 +336,17 @@ class TestOpen:
         cut(file, file.stat().st_size - 1)
         assert "cut short" in self.refused(file)
 
+    def test_a_file_that_is_gone(self, store: LmdbStore) -> None:
+        """A commit to a file that the next start would not find is no commit."""
+        (store.path / DATA_FILE).unlink()
+        with pytest.raises(CommitError, match="removed, replaced or moved away"):
+            store.commit([append(1, 10)], 1)
+
     def test_an_empty_file(self, file: Path) -> None:
         """A store that lost all its bytes is refused."""
         cut(file, 0)
+        with pytest.raises(DamagedError, match="too short"):
+            check_file(file.parent)
         assert "too short to hold meta page 0" in self.refused(file)
 
     @pytest.mark.parametrize("table", TABLES)
