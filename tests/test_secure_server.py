@@ -249,29 +249,33 @@ class TestWhoIsLetIn:
             assert "nothing was sent" in said
             server.wait_said("it begins as TLS does, and this port speaks plain TCP")
 
-    @pytest.mark.parametrize("flag", ["--out", "--connector-out"])
     def test_receivers(
-        self, tmp_path: Path, authority: Authority, stranger: Authority, flag: str
+        self, tmp_path: Path, authority: Authority, stranger: Authority
     ) -> None:
         """A receiver of another authority, or for another host, is sent nothing."""
         elsewhere = authority.issue("elsewhere", "elsewhere.example.org")
-        for pair, reason in (
-            (stranger.server, "unable to get local issuer certificate"),
-            (elsewhere, "IP address mismatch"),
-        ):
-            port = free_port()
-            more = ["--connector"] if flag == "--connector-out" else []
-            place = tmp_path / str(port)
-            place.mkdir()
-            with (
-                receiving(place, port, *pair.words, *more) as output,
-                serving(
-                    place, flag, f"{HOST}:{port}", "--tls-ca", authority.ca
-                ) as server,
-            ):
-                server.wait_said(reason)
-                assert submit(server.port, wire(VOTES))
-            assert size(output) == 0
+        reasons = {
+            stranger.server: "unable to get local issuer certificate",
+            elsewhere: "IP address mismatch",
+        }
+        with contextlib.ExitStack() as stack:
+            words: list[object] = ["--tls-ca", authority.ca]
+            receivers: list[tuple[str, socket.socket, Pair]] = []
+            for flag in ("--out", "--connector-out"):
+                for pair in reasons:
+                    listening = stack.enter_context(socket.create_server((HOST, 0)))
+                    listening.settimeout(SECONDS_MAX)
+                    name = f"sink{len(receivers)}"
+                    port = listening.getsockname()[1]
+                    words += [flag, f"{name}@{HOST}:{port}"]
+                    receivers.append((name, listening, pair))
+            server = stack.enter_context(serving(tmp_path, *words))
+            assert submit(server.port, wire(VOTES[:1]))
+            for name, listening, pair in receivers:
+                with pytest.raises((ssl.SSLError, ConnectionError)):
+                    _accepted(listening, _receivers_context(pair)).recv(1)
+                said = server.wait_said(f"sink {name}: cannot reach")
+                assert reasons[pair] in said
 
     def test_files_that_are_no_good(self, tmp_path: Path, authority: Authority) -> None:
         """A bad file ends the server in one line before it is ready; so an option."""
@@ -462,8 +466,7 @@ class TestSink:
         votes = VOTES * 20
         expected = outputs(votes)
         pair = authority.server
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(pair.certificate, pair.key)
+        context = _receivers_context(pair)
         with socket.create_server((HOST, 0)) as listening:
             listening.settimeout(SECONDS_MAX)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
@@ -490,6 +493,13 @@ class TestSink:
                     assert server.stop() == 0
                     assert receiver.recv(1) == b""
         assert "goes on after sequence 0" in line
+
+
+def _receivers_context(pair: Pair) -> ssl.SSLContext:
+    """Give a context to take connections with."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pair.certificate, pair.key)
+    return context
 
 
 def _accepted(listening: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
