@@ -26,8 +26,8 @@ OWN_BYTES_MAX = 150_000_000
 UNREAD_BYTES_MAX = 24 << 20
 """What the kernel keeps of a connection that nobody reads, and the server of it."""
 SMALL_BUFFER = 4096
-LOTS, LOT = 8, 300_000
-"""So many that they are more than memory may take, if any sink's were kept."""
+LOTS, LOT = 30, 300_000
+"""So many that all outputs are more than memory may take."""
 DEAF = (10, 11)
 GOOD = struct.pack(">sI", b"g", 1)
 
