@@ -20,9 +20,9 @@ import pytest
 from log.errors import DirectoryError
 from recovery.snapshot_directory import SnapshotDirectory
 from tests.inspection import last_sequence, records, totals, verify
-from tests.process import ROOT, SECONDS_MAX, Server, serving, submit, wait_until
+from tests.process import ROOT, SECONDS_MAX, Server, child, serving, submit, wait_until
 from tests.receiving import Receiver
-from tests.test_lmdb_store import SLOTS, child
+from tests.test_lmdb_store import SLOTS
 from tests.votes import (
     OUTPUT_BYTES,
     VOTE_BYTES,
