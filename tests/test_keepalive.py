@@ -14,7 +14,7 @@ from alphabet.keepalive import (
 )
 from tests.process import ROOT
 
-SHELLS = ["reception", "dialing", "connector_listener"]
+SHELLS = ["connection", "dialing", "connector_listener"]
 """The modules that accept connections, or make them."""
 
 

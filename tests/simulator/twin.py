@@ -7,6 +7,7 @@ ones stand in for the standard library's. All that is pure is shared with everyb
 import functools
 import importlib
 import itertools
+import math
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,11 @@ EDGE = [
     "waker",
     "keepalive",
     "dialing",
+    "outstanding",
     "connection",
+    "rests",
+    "listening",
+    "thread",
     "inbox",
     "feed",
     "subscription",
@@ -84,7 +89,7 @@ def _adapt(twin: Any) -> None:  # noqa: ANN401
     twin.assembly.Feed = functools.partial(
         twin.feed.Feed, window_bytes_max=FEED_BYTES_MAX
     )
-    twin.assembly._raise_file_limit = lambda _: None  # noqa: SLF001
+    twin.assembly._raise_file_limit = lambda _: math.inf  # noqa: SLF001
     twin.server._name_thread = lambda _: None  # noqa: SLF001
     # What is kept in sets comes out in an order that addresses decide.
     twin.connector_sources.ConnectorIn = numbered(ConnectorIn)
