@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import select
 import signal
-import threading
 from typing import TYPE_CHECKING
 
+from alphabet.thread import start_thread
 from alphabet.waker import Waker
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ def reload_on_hangup(certificates: Certificates, journal: Journal) -> None:
     """
     waker = Waker()
     signal.signal(signal.SIGHUP, lambda *_: waker.wake())
-    threading.Thread(
-        target=_serve, args=(waker, certificates, journal), name="renewal", daemon=True
-    ).start()
+    start_thread("renewal", lambda: _serve(waker, certificates, journal))
 
 
 def _serve(waker: Waker, certificates: Certificates, journal: Journal) -> None:

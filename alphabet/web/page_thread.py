@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from typing import TYPE_CHECKING, cast
 
 import attrs
+
+from alphabet.thread import start_thread
 
 if TYPE_CHECKING:
     import asyncio
     import socket
     import ssl
+    import threading
 
     from aiohttp import web
     from aiohttp.web_protocol import RequestHandler
@@ -62,8 +64,7 @@ class PageThread:
 
     def start(self) -> None:
         """Begin to serve, in a thread."""
-        self._thread = threading.Thread(target=self._run, name="page", daemon=True)
-        self._thread.start()
+        self._thread = start_thread("page", self._run)
 
     def stop(self) -> None:
         """End the thread, waiting for a moment at most."""
