@@ -82,6 +82,7 @@ class LmdbStore:
     _environment: lmdb.Environment
     _tables: dict[str, lmdb._Database]
     _descriptor: int
+    _data_file: Path  # Made once: a lone vote waits for it.
     _file_id: tuple[int, int]
     clock: Callable[[], float] = time.monotonic
     _readers_checked_at: float = attrs.field(default=-math.inf, init=False)
@@ -122,12 +123,13 @@ class LmdbStore:
             raise _read_failure(path, error) from error
         try:
             # Kept: to read must need no file that is not open yet.
-            descriptor = os.open(path / DATA_FILE, os.O_RDONLY | os.O_CLOEXEC)
-            file_id = _file_id(path)
+            data_file = path / DATA_FILE
+            descriptor = os.open(data_file, os.O_RDONLY | os.O_CLOEXEC)
+            file_id = _file_id(data_file)
         except OSError as error:
             environment.close()
             raise DirectoryError(path, error.strerror or str(error)) from error
-        return cls(path, environment, tables, descriptor, file_id)
+        return cls(path, environment, tables, descriptor, data_file, file_id)
 
     def commit(self, changes: Sequence[Change], sequence: int) -> None:
         """Apply all changes, durable on return; see `Store.commit`."""
@@ -197,7 +199,7 @@ class LmdbStore:
     def _check_place(self, sequence: int) -> None:
         """Raise CommitError unless the next start will find what we write."""
         try:
-            is_there = _file_id(self.path) == self._file_id
+            is_there = _file_id(self._data_file) == self._file_id
         except OSError:
             is_there = False
         if not is_there:
@@ -349,9 +351,9 @@ def _metas(path: Path, descriptor: int) -> tuple[MetaPage, MetaPage]:
     raise DamagedError(path, None, str(failure)) from failure
 
 
-def _file_id(path: Path) -> tuple[int, int]:
+def _file_id(data_file: Path) -> tuple[int, int]:
     """Tell which file is at the data file's place, whatever its name was before."""
-    found = (path / DATA_FILE).stat()
+    found = data_file.stat()
     return found.st_dev, found.st_ino
 
 
