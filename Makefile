@@ -69,7 +69,7 @@ audit: $(READY) ## Check that what is installed is what was chosen, and intact
 audit-online: $(READY) ## Ask for known vulnerabilities of all that is pinned
 	@$(BIN)/python -m venv .venv/audit
 	@.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.10'
-	.venv/audit/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt
+	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 check: lint types audit ## Check style, form, types and dependencies
 
