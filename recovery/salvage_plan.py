@@ -228,8 +228,8 @@ def _place_sinks(
     Behind a gap outputs are right from a snapshot on. Without one a sink only leaves
     the gap that it is in.
     """
-    gap_end = max((last for _, last in missing), default=0)
-    sound = [each.sequence for each in carried if missing and each.sequence >= gap_end]
+    ends = [last for _, last in missing]
+    sound = [each.sequence for each in carried if ends and each.sequence >= ends[-1]]
     placed = dict(cursors)
     moves = []
     for name, cursor in sorted(cursors.items()):

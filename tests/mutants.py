@@ -71,7 +71,7 @@ TESTS = {
     "recovery/room.py": "room",
     "recovery/row_scan.py": "raw_pages",
     "recovery/salvage.py": "salvage",
-    "recovery/salvage_plan.py": "salvage",
+    "recovery/salvage_plan.py": "salvage_plan salvage",
     "recovery/sampling.py": "sampling",
     "recovery/scales.py": "sampling",
     "recovery/segment.py": "export",
