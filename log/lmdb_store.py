@@ -388,7 +388,6 @@ def _open_environment(
                 max_dbs=len(TABLES),
                 mode=FILE_MODE,
                 readonly=is_read_only,
-                create=not is_read_only,
                 lock=has_lock,
                 lib_version=0,
             )

@@ -15,7 +15,7 @@ import lmdb
 from log.block import Block, Records
 from log.directory import DataDirectory
 from log.errors import DiskFullError, LogError
-from log.lmdb_store import LmdbStore
+from log.lmdb_store import DATA_FILE, LmdbStore
 from log.log import Log, Transaction
 from log.row import Cursor, Meta
 from log.store import BLOCKS, Change
@@ -30,6 +30,15 @@ def hold() -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.read()
+
+
+def mapped_bytes(store: LmdbStore) -> int:
+    """Give how much address space a store has reserved for its file."""
+    file = str(store.path / DATA_FILE)
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    [bounds] = [line.split()[0] for line in lines if line.endswith(file)]
+    start, stop = (int(bound, 16) for bound in bounds.split("-"))
+    return stop - start
 
 
 def create(path: str) -> None:
@@ -62,11 +71,30 @@ def put(path: str, value_bytes: str) -> None:
 
 
 def in_little_memory(path: str, address_bytes: str) -> None:
-    """Put and read a row where the address space is limited."""
+    """Put and read a row where the address space is limited.
+
+    Prints how many rows were read, and how many bytes are mapped.
+    """
     resource.setrlimit(resource.RLIMIT_AS, (int(address_bytes),) * 2)
     store = LmdbStore.open(Path(path), is_new=True)
     store.commit([Change(BLOCKS, b"a", b"1")], 0)
-    sys.stdout.write(json.dumps(len(store.scan(BLOCKS, b"", 1))))
+    rows = len(store.scan(BLOCKS, b"", 1))
+    sys.stdout.write(json.dumps([rows, mapped_bytes(store)]))
+
+
+def in_little_room(path: str, room_bytes: str) -> None:
+    """Open a store where most of a limited address space is in use.
+
+    Prints how many bytes are mapped, or why none are.
+    """
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + int(room_bytes)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    try:
+        said: object = mapped_bytes(LmdbStore.open(Path(path), is_new=True))
+    except LogError as error:
+        said = str(error)
+    sys.stdout.write(json.dumps(said))
 
 
 def past_the_address_space(path: str) -> None:
@@ -154,6 +182,7 @@ COMMANDS = {
         readers,
         put,
         in_little_memory,
+        in_little_room,
         past_the_address_space,
         on_a_full_disk,
         past_a_file_size,

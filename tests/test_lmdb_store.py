@@ -7,6 +7,7 @@ has). It needs no privileges and leaves nothing behind.
 
 import json
 import mmap
+import os
 import shutil
 import subprocess
 import threading
@@ -20,12 +21,17 @@ from log import failpoint
 from log.errors import CommitError, DamagedError, DirectoryError, ForeignError
 from log.lmdb_store import (
     DATA_FILE,
+    LOCK_FILE,
+    MAP_BYTES,
+    MAP_BYTES_MIN,
     READER_CHECK_SECONDS,
     LmdbStore,
     check_file,
+    hold_pages,
     read_meta,
 )
-from log.store import BLOCKS, CURSORS, REJECTS, TABLES, Change
+from log.store import BLOCKS, CURSORS, META, REJECTS, STREAMS, TABLES, Change
+from tests.children import mapped_bytes
 from tests.faults import cut, flip_bit, zero_page
 from tests.process import PYTHON, ROOT, SECONDS_MAX, child, environment, finish
 
@@ -33,6 +39,7 @@ ALL = 1 << 30
 ENOSPC, EIO = 28, 5
 PAGE_BYTES = mmap.PAGESIZE
 DISK_BYTES = 1 << 20
+LEAF = 2
 SLOTS = 126
 """How many readers LMDB has room for."""
 COMMITS = 30
@@ -59,22 +66,27 @@ def store(tmp_path: Path) -> Iterator[LmdbStore]:
     store.close()
 
 
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[lmdb.Environment]:
+    """Return the list of environments that are opened from now on."""
+    opened: list[lmdb.Environment] = []
+    real: Callable[..., lmdb.Environment] = lmdb.open
+
+    def spy(path: str, **options: object) -> lmdb.Environment:
+        opened.append(real(path, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(lmdb, "open", spy)
+    return opened
+
+
 class TestDurability:
     """What makes a commit durable."""
 
     def test_every_commit_is_flushed(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, opened: list[lmdb.Environment]
     ) -> None:
         """LMDB flushes data and meta page at each commit, and writes no map."""
-        opened: list[lmdb.Environment] = []
-
-        real: Callable[..., lmdb.Environment] = lmdb.open
-
-        def spy(path: str, **options: object) -> lmdb.Environment:
-            opened.append(real(path, **options))
-            return opened[-1]
-
-        monkeypatch.setattr(lmdb, "open", spy)
         store = LmdbStore.open(tmp_path, is_new=True)
         flags = opened[0].flags()
         assert (flags["sync"], flags["metasync"]) == (True, True)
@@ -151,9 +163,31 @@ class TestGrowth:
         assert "LMDB cannot read it" in reading
 
     def test_a_limited_address_space_is_enough(self, tmp_path: Path) -> None:
-        """Where a process may map less, less is reserved."""
+        """Where a process may map less, less than half of that is reserved."""
         done = finish("tests.children", "in_little_memory", tmp_path, 1 << 30)
-        assert (done.code, done.stdout) == (0, "1"), done.stderr
+        assert done.code == 0, done.stderr
+        rows, reserved_bytes = json.loads(done.stdout)
+        assert rows == 1
+        assert MAP_BYTES_MIN < reserved_bytes < 1 << 29
+
+    def test_without_a_limit_a_large_map_is_reserved(self, tmp_path: Path) -> None:
+        """A map that hardly ever has to grow is reserved where nothing forbids it."""
+        store = LmdbStore.open(tmp_path, is_new=True)
+        assert mapped_bytes(store) == MAP_BYTES
+        store.close()
+
+    def test_what_room_there_is_is_enough(self, tmp_path: Path) -> None:
+        """A map is halved until it fits beside all else in the address space."""
+        done = finish("tests.children", "in_little_room", tmp_path, 16 * MAP_BYTES_MIN)
+        assert done.code == 0, done.stderr
+        assert MAP_BYTES_MIN <= int(done.stdout) < 16 * MAP_BYTES_MIN
+
+    def test_no_room_for_a_map_is_told(self, tmp_path: Path) -> None:
+        """Where not even the smallest map fits, opening says so, and gives up."""
+        room_bytes = MAP_BYTES_MIN // 2
+        done = finish("tests.children", "in_little_room", tmp_path, room_bytes)
+        assert done.code == 0, done.stderr
+        assert "LMDB cannot read it" in done.stdout
 
 
 class TestFullDisk:
@@ -389,3 +423,95 @@ class TestOpen:
             store.commit([Change(CURSORS, b"out", b"1")], 3)
         store.close()
         assert file.read_bytes() == before
+
+    def test_a_file_that_cannot_be_kept_open(
+        self, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A store that fails to open leaves nothing open: LMDB takes it again."""
+        real = os.open
+
+        def failing(path: Path, flags: int) -> int:
+            if path == file:
+                raise OSError(EIO, "Input/output error")
+            return real(path, flags)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", failing)
+            with pytest.raises(DirectoryError, match="Input/output error"):
+                LmdbStore.open(file.parent)
+        assert not [line for line in maps() if line.endswith(str(file))]
+        LmdbStore.open(file.parent).close()
+
+
+def maps() -> list[str]:
+    """Give what this process has mapped."""
+    return Path("/proc/self/maps").read_text().splitlines()
+
+
+class TestDamageUnderReads:
+    """A tree that is damaged while its store is open."""
+
+    @pytest.mark.parametrize("table", [BLOCKS, STREAMS])
+    def test_a_sequence_is_that_of_a_block(self, tmp_path: Path, table: str) -> None:
+        """Damage among blocks has their sequence; a stream's number is none."""
+        store = LmdbStore.open(tmp_path, is_new=True)
+        rows = [Change(table, n.to_bytes(8), bytes(1000)) for n in range(1, 41)]
+        store.commit(rows, 0)
+        data = bytearray((tmp_path / DATA_FILE).read_bytes())
+        key = (20).to_bytes(8)
+        leaf = next(
+            page
+            for page in range(2, len(data) // PAGE_BYTES)
+            if b"\x08\0" + key in data[page * PAGE_BYTES : (page + 1) * PAGE_BYTES]
+            and data[page * PAGE_BYTES + 10] == LEAF
+        )
+        flip_bit_in_place(tmp_path / DATA_FILE, leaf * PAGE_BYTES + 10)
+        with pytest.raises(DamagedError, match=f"{table}, page {leaf}") as caught:
+            store.get(table, key)
+        sequence = caught.value.sequence
+        assert sequence is None if table == STREAMS else sequence in range(17, 21)
+        assert store.get(META, b"log") is None
+        store.close()
+
+
+class TestHold:
+    """Pages that are held for a look without LMDB."""
+
+    def test_a_directory_in_the_place_of_the_lock(self, store: LmdbStore) -> None:
+        """What keeps LMDB from a sound file is told as that, and as no damage."""
+        store.close()
+        (store.path / LOCK_FILE).unlink()
+        (store.path / LOCK_FILE).mkdir()
+        with (
+            pytest.raises(DirectoryError, match="LMDB cannot read it"),
+            hold_pages(store.path),
+        ):
+            pass
+
+    def test_a_lock_file_of_another(self, store: LmdbStore) -> None:
+        """A lock file in use that LMDB does not know is told as damage."""
+        with child("readers", store.path, 1):
+            store.close()
+            flip_bit_in_place(store.path / LOCK_FILE, 0)
+            with (
+                pytest.raises(DamagedError, match="LMDB says: "),
+                hold_pages(store.path),
+            ):
+                pass
+
+    def test_nothing_can_be_written(
+        self, store: LmdbStore, opened: list[lmdb.Environment]
+    ) -> None:
+        """Who only looks has LMDB open the file for reading alone."""
+        store.close()
+        with hold_pages(store.path):
+            assert [environment.flags()["readonly"] for environment in opened] == [True]
+
+
+def flip_bit_in_place(file: Path, offset: int) -> None:
+    """Change one bit of a file that others have open."""
+    with file.open("r+b") as stream:
+        stream.seek(offset)
+        [byte] = stream.read(1)
+        stream.seek(offset)
+        stream.write(bytes([byte ^ 1]))
