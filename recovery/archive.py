@@ -64,7 +64,7 @@ class Archive:
             raise self._refusal(f"it cannot be written: {error.strerror}") from error
         finally:
             with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                temporary.unlink()
         return count
 
     def _refusal(self, reason: str) -> DirectoryError:

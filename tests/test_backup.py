@@ -19,7 +19,7 @@ from log.log import Log, Transaction
 from log.memory_store import MemoryStore
 from log.row import Cursor
 from log.store import BLOCKS, CURSORS, META, REJECTS, STREAMS, TABLES, Change
-from recovery import copying
+from recovery import backup, copying
 from recovery.backup import BackedUp, DivergedError, back_up
 from recovery.errors import AheadError
 from recovery.snapshot_directory import KEPT_MAX, SnapshotDirectory
@@ -321,6 +321,15 @@ class TestRefusals:
         )
         said = "it holds log other, the one that this one was made from"
         self.check(kept, tmp_path / "to", DirectoryError, said)
+
+    def test_a_disk_with_too_little_room(
+        self, kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What a disk has no room for is refused before anything is written."""
+        monkeypatch.setattr(backup, "SPARE_BYTES", 1 << 60)
+        with pytest.raises(DirectoryError, match="it takes about 1,152,9"):
+            back(kept, tmp_path / "to")
+        assert not (tmp_path / "to").exists()
 
     def test_a_copy_that_is_served(self, kept: Kept, tmp_path: Path) -> None:
         """No backup goes where a server is running."""

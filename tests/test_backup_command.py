@@ -1,14 +1,18 @@
 """`alphabet-replay backup` as users meet it: a disaster, a live server, a full disk."""
 
 import hashlib
+import itertools
 import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -23,7 +27,18 @@ from recovery.cli import main
 from recovery.snapshot_directory import SnapshotDirectory
 from tests.machines import LOTS, append_votes, write_votes, write_votes_snapshot
 from tests.permissions import on_read_only_medium, read_only, unprivileged
-from tests.process import Finished, finish, refused, serving, submit, wait_until
+from tests.process import (
+    PYTHON,
+    ROOT,
+    SECONDS_MAX,
+    Finished,
+    environment,
+    finish,
+    refused,
+    serving,
+    submit,
+    wait_until,
+)
 from tests.small_disk import on_small_disk
 from tests.votes import make_votes, tally, wire
 
@@ -282,6 +297,36 @@ class TestPlaces:
                 disk, *lines, f"verify {disk}/to", lines[0], is_blind=is_blind
             )
             assert ended.codes == [0, 3, 0, 0], ended
+
+    def test_a_disk_that_fails(self, data: Path) -> None:
+        """A file that cannot grow is told in one line, and nothing is left of it."""
+        words = [*PYTHON, "recovery.cli", "backup", data, data.parent / "to"]
+        done = subprocess.run(
+            list(map(str, words)),
+            cwd=ROOT,
+            env=environment({"PYTHONDONTWRITEBYTECODE": "1"}),
+            capture_output=True,
+            text=True,
+            timeout=SECONDS_MAX,
+            check=False,
+            preexec_fn=lambda: resource.setrlimit(
+                resource.RLIMIT_FSIZE, (40_000, 40_000)
+            ),
+        )
+        assert done.returncode == 3, done
+        assert done.stderr.endswith("; check its disk\n")
+        assert done.stderr.count("\n") == 1
+        assert [path.name for path in data.parent.iterdir()] == ["data"]
+
+
+def test_how_long_it_took_is_told(
+    data: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time is from begin to end, and the rate is that of the events copied."""
+    seconds = itertools.count(100, 2)
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(seconds)))
+    done = run("backup", data, data.parent / "to")
+    assert "copied 10 events in 2.000 s (5/s): 0.0 MB" in done.stderr
 
 
 class TestEnds:

@@ -211,6 +211,21 @@ def test_else_the_branch_with_most_events_wins() -> None:
     assert places(chosen(found, Tail(0, 0))) == [0, 1, 2, 4, 5]
 
 
+def test_blocks_do_not_count() -> None:
+    """A block of three events is better than many blocks of fewer in all."""
+    large = Found(1, 3, 0, 50)
+    small = [attrs.evolve(f, time=9) for f in line(2, size=1)]
+    assert places(chosen([large, *small], Tail(0, 0))) == [0]
+
+
+def test_neighbours_without_a_link_are_of_two_branches() -> None:
+    """Of blocks that stand side by side, each naming another, no two are taken."""
+    found = [attrs.evolve(f, previous=900 + n) for n, f in enumerate(line(9))]
+    taken = places(chosen(found, Tail(0, 900)))
+    assert len(taken) == 5
+    assert all(after > before + 1 for before, after in itertools.pairwise(taken))
+
+
 def test_else_the_newest_wins() -> None:
     """Of as many events, the newer ones are taken."""
     trunk = line(3)

@@ -261,6 +261,42 @@ class TestPlaces:
         assert (ended.codes, ended.left[:2]) == ([0], ["to", "to/log"])
 
 
+class TestBases:
+    """Where the new log begins, and what is said of it."""
+
+    @pytest.mark.parametrize("sequence", [300, BASE])
+    def test_at_the_snapshot_that_is_named(
+        self, data: Path, tmp_path: Path, run: Run, sequence: int
+    ) -> None:
+        """A snapshot of DATA_DIR is named as `snapshots` does, or as a file is."""
+        file = SnapshotDirectory(data / "snapshots").file(sequence)
+        for number, name in enumerate([file, file.name]):
+            to = tmp_path / str(number)
+            done = run("compact", data, to, "--from-snapshot", name)
+            assert (done.code, done.stderr) == (0, ""), done
+            assert f"in {to}: begins after {sequence}, ends at 1000" in done.stdout
+
+    def test_ahead_of_a_sink(self, data: Path, tmp_path: Path, run: Run) -> None:
+        """A sink that goes on behind events it never had is told of, as a warning."""
+        name = SnapshotDirectory(data / "snapshots").file(950)
+        done = run("compact", data, tmp_path / "to", "--from-snapshot", name)
+        assert done.stdout.endswith("begins after 950, ends at 1000\n")
+        assert done.stdout.count("\n") == 1
+        assert done.stderr == "sink out was behind sequence 950 and goes on there\n"
+
+    def test_of_another_history(self, data: Path, tmp_path: Path, run: Run) -> None:
+        """Where the log went on otherwise, it is told that events stay behind."""
+        other = write_votes(tmp_path / "other", [[(b"x", 1)] * 20])
+        file = write_votes_snapshot(other, 20)
+        done = run("compact", data, tmp_path / "to", "--from-snapshot", file)
+        assert done.code == 0, done
+        assert "begins after 20, ends at 20" in done.stdout
+        assert (
+            "the log went on otherwise than the snapshot at 20: its events stay behind"
+            in done.stderr
+        )
+
+
 class TestEnds:
     """Ended in the middle."""
 

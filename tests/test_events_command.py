@@ -22,6 +22,9 @@ from log.log import Transaction
 from log.row import Meta
 from log.store import BLOCKS, Change
 from recovery.cli import main
+from recovery.commands.events import EventPrinter, Form
+from recovery.commands.place import opened
+from recovery.event_reader import EventReader
 from tests import toy
 from tests.machines import (
     LOTS,
@@ -99,6 +102,19 @@ def damage(path: Path, first: int) -> None:
         value = log.store.get(BLOCKS, key(first))
         assert value is not None
         log.store.commit([Change(BLOCKS, key(first), flip_middle(value))], 0)
+
+
+def test_progress_is_told(made: Path) -> None:
+    """Who waits is told of each event that was reached, printed or not."""
+    shown: list[int] = []
+    printed: list[bytes] = []
+    with opened(made, needs_machine=False) as place:
+        form = Form(b"", lambda part: bytes(part.records.body))
+        printer = EventPrinter(EventReader(0), form, 1, printed.append, shown.append)
+        printer.look(place, 9)
+    assert printed == []
+    assert shown == sorted(set(shown))
+    assert shown[-1] == 9
 
 
 def fails(done: Ended, code: int, said: str) -> None:

@@ -1,6 +1,7 @@
 """`alphabet-replay import` as its users meet it: what it makes, and how it ends."""
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -20,10 +21,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from log import failpoint
 from log.directory import LOCK, DataDirectory
 from log.log import Log
 from log.row import Reject
 from recovery.cli import main
+from recovery.commands import import_
 from recovery.snapshot_directory import SnapshotDirectory
 from tests.machines import write_votes
 from tests.process import (
@@ -357,6 +360,24 @@ class TestRefused:
         fails(run("import", to, "/proc/self/mem"), 3, "/proc/self/mem: byte 0: ")
         assert not to.exists()
 
+    def test_3_a_file_that_fails_in_the_middle(
+        self, to: Path, file: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The byte is told up to which the file could be read."""
+
+        class Rotten(io.BytesIO):
+            """A file with a bad sector behind its second piece."""
+
+            def read(self, size: int | None = -1) -> bytes:
+                if self.tell() == 10:
+                    raise OSError(5, "Input/output error")
+                return super().read(size)
+
+        monkeypatch.setattr(import_, "BLOCK_BYTES", 5)
+        monkeypatch.setattr(import_, "_opened", lambda _: Rotten(wire([(b"a", 1)] * 2)))
+        fails(run("import", to, file), 3, f"{file}: byte 10: Input/output error; no")
+        assert not to.exists()
+
     def test_3_a_log_that_cannot_be_written(self, tmp_path: Path, to: Path) -> None:
         """A disk that takes no more leaves nothing behind but a line."""
         file = write(tmp_path / "many", wire([(b"a", 1)] * 100_000))
@@ -435,6 +456,22 @@ class TestOtherApplications:
         expected = [3] if last == b"mark" else []
         assert SnapshotDirectory(to / "snapshots").sequences() == expected
         assert run("verify", to, "--application-module", "marks_module").code == 0
+
+    def test_a_snapshot_that_cannot_be_written(
+        self, tmp_path: Path, to: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The log is there without it, and that it is not is told."""
+        file = write(tmp_path / "frames", self.frames(b"mark"))
+
+        def fail(moment: str) -> None:
+            if moment == "snapshot.before_rename":
+                raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(failpoint, "handler", fail)
+        done = run("import", to, file, "--application-module", "marks_module")
+        assert done.code == 0
+        assert "no snapshot at sequence 1: [Errno 28] No space left" in done.err
+        assert records(to) == [b"mark"]
 
     def test_failed_events_are_events(self, tmp_path: Path, to: Path, run: Run) -> None:
         """What compute refuses stays in the log, is counted, and listed once."""

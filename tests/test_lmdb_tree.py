@@ -64,7 +64,7 @@ class Written:
         """Read a table's rows without LMDB."""
         return list(self.file.rows(self.file.tables()[table.encode()], start))
 
-    def with_bytes(self, offset: int, form: str, *values: int) -> "Written":
+    def with_bytes(self, offset: int, form: str, *values: int | bytes) -> "Written":
         """Give the file with other numbers in one place."""
         data = bytearray(self.data)
         struct.pack_into(form, data, offset, *values)
@@ -147,7 +147,10 @@ class TestAgainstLmdb:
         assert check_structure(written.meta, written.read, {"one": None}).flaws == ()
 
     def test_long_lists_of_free_pages(self, tmp_path: Path) -> None:
-        """A transaction that frees thousands of pages leaves a sound file."""
+        """A transaction that frees thousands of pages leaves a sound file.
+
+        Where its list cannot be read to the end, that is a flaw.
+        """
         many: dict[tuple[str, bytes], int | None] = {
             ("one", b"%04d" % n): 9000 for n in range(4000)
         }
@@ -155,6 +158,12 @@ class TestAgainstLmdb:
         written = write(tmp_path, [many, none, {("two", b"a"): 1}])
         assert written.check() == Structure()
         assert written.meta.free.overflow_pages > 1
+
+        def read_short(offset: int, size: int) -> bytes:
+            return written.read(offset, min(size, PAGE_BYTES))
+
+        flaws = check_structure(written.meta, read_short, TABLES).flaws
+        assert {flaw.reason for flaw in flaws} == {"the file ends before its list does"}
 
     def test_progress_counts_pages(self, deep: Written) -> None:
         """Whoever waits is told how many pages were accounted for, and it rises."""
@@ -326,6 +335,13 @@ class TestNodes:
         [flaw] = damaged.check().flaws
         assert (flaw.page, flaw.reason) == (leaf, f"it has a node of kind {flags:#04x}")
         assert damaged.found("one")[0][0] == b"00001"
+
+    def test_a_page_of_zeros(self, deep: Written) -> None:
+        """A page that was never written, or was wiped, is told as what it is."""
+        leaf = pages(deep, LEAF, "one")[0]
+        zeros = deep.with_bytes(leaf * PAGE_BYTES, f"{PAGE_BYTES}s", bytes(PAGE_BYTES))
+        [flaw] = zeros.check().flaws
+        assert (flaw.page, flaw.reason) == (leaf, "it is zeros")
 
 
 class TestRecords:

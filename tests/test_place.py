@@ -14,7 +14,7 @@ from log import directory
 from log.directory import DataDirectory
 from recovery import priority
 from recovery.cli import main
-from recovery.commands.place import DATA_DIR_DEFAULT
+from recovery.commands.place import DATA_DIR_DEFAULT, hint, is_offline, opened
 from recovery.priority import find_server
 from tests.machines import write_votes
 from tests.process import ROOT, SECONDS_MAX, environment
@@ -105,6 +105,17 @@ class TestHints:
         [option] = [each for each in run_server.params if each.name == "data_dir"]
         assert isinstance(option, click.Option)
         assert option.default == str(DATA_DIR_DEFAULT)
+
+    def test_of_what_is_there_nothing_else_is_meant(self, place: Path) -> None:
+        """No other place is named for one that holds a log."""
+        assert hint(place / "kept") == ""
+
+
+def test_offline_is_asked_for(place: Path) -> None:
+    """Who opens a log from no command has not asked to be offline."""
+    assert is_offline() is False
+    with opened(place / "kept", needs_machine=False) as found:
+        assert found.log.tail.sequence == 10
 
 
 class TestPriority:

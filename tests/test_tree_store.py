@@ -11,7 +11,9 @@ import pytest
 from log import lmdb_store, tree_store
 from log.errors import DamagedError, DirectoryError
 from log.lmdb_check import Structure
+from log.lmdb_file import MetaPage
 from log.lmdb_store import DATA_FILE, LmdbStore, hold_pages
+from log.lmdb_tree import Read, TreeFile
 from log.store import BLOCKS, CURSORS, META, REJECTS, STREAMS, TABLES, Change
 from log.tree_store import TreeStore, inspect_file
 from tests.faults import cut
@@ -191,6 +193,30 @@ class TestTreeStore:
         found = store.floor(BLOCKS, b"\xff" * 8)
         assert found is not None
         assert int.from_bytes(found[0]) == 31
+        store.close()
+
+    @pytest.mark.parametrize(("is_kept", "looks"), [(True, 1), (False, 10)])
+    def test_looks_are_bounded(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, looks: int, *, is_kept: bool
+    ) -> None:
+        """What holds still is looked at once; what never does, ten times at most."""
+        made: list[TreeFile] = []
+
+        def make(meta: MetaPage, read: Read) -> TreeFile:
+            made.append(TreeFile(meta, read))
+            return made[-1]
+
+        monkeypatch.setattr(tree_store, "TreeFile", make)
+        monkeypatch.setattr(tree_store, "_is_kept", lambda *_: is_kept)
+        store = TreeStore.open(path)
+        assert store.get(STREAMS, key(7)) == b"s"
+        assert len(made) == looks
+        store.close()
+
+    def test_it_has_no_readers(self, path: Path) -> None:
+        """Who reads past LMDB holds nothing back that could be freed."""
+        store = TreeStore.open(path)
+        assert store.drop_dead_readers() == 0
         store.close()
 
     @pytest.mark.parametrize("table", [BLOCKS, STREAMS, REJECTS])
