@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.block import Block, Records
+from log.block import SEQUENCE_MAX, Block, Records
 from log.log import Log, Transaction
 from log.memory_store import MemoryDisk, MemoryStore
 from log.store import BLOCKS, Change
 from recovery.errors import GapError
-from recovery.event_reader import EventReader
+from recovery.event_reader import EventReader, find_end
 from recovery.follower import ReplacedError
 from tests import toy
 from tests.machines import Batch, Kept, batches, flip_middle, key
@@ -85,6 +85,29 @@ def test_a_gap_needs_consent() -> None:
     parts = EventReader(0).look(of.replayer(are_gaps_accepted=True), 4)
     spans = [(p.first_sequence, p.last_sequence, p.records.is_gap) for p in parts]
     assert spans == [(1, 1, False), (2, 4, True)]
+
+
+class TestEnd:
+    """How far a log goes."""
+
+    def test_what_another_wrote_counts(self) -> None:
+        """The end is that of the log now, whoever wrote to it since it was opened."""
+        of = kept()
+        of.append((0, [b"p1"]))
+        reader = Log.open(of.log.store)
+        of.append((0, [b"p2", b"p3"]))
+        assert reader.tail.sequence == 1
+        assert find_end(reader) == 3
+
+    def test_a_damaged_end_is_met(self) -> None:
+        """Where the last block is damaged, whoever reads to the end meets that."""
+        of = kept()
+        of.append((0, [b"p1"]), (0, [b"p2"]))
+        store = of.log.store
+        value = store.get(BLOCKS, key(2))
+        assert value is not None
+        store.commit([Change(BLOCKS, key(2), flip_middle(value))], 0)
+        assert find_end(of.log) == SEQUENCE_MAX
 
 
 def test_behind_the_end_is_not_looked_at() -> None:

@@ -438,6 +438,14 @@ class TestFreePages:
         [flaw] = deep.with_bytes(place, "<Q", 1 << 20).check().flaws
         assert "that transaction 1048576 freed" in flaw.reason
 
+    def test_a_list_of_before(self, deep: Written) -> None:
+        """A list that the last transaction added nothing to is an earlier one's."""
+        last = deep.meta.transaction_id
+        later = attrs.evolve(deep.meta, transaction_id=last + 1)
+        reason = f"it ends with transaction {last}, not {last + 1}: it is an old one"
+        found = check_structure(later, deep.read, TABLES).flaws
+        assert found == (Flaw(FREE_LIST, None, reason),)
+
     def test_a_lost_page_is_counted(self, deep: Written) -> None:
         """A page that is neither used nor free is counted, and is no flaw."""
         offset = PAGE_BYTES * (deep.meta.transaction_id % 2) + 136

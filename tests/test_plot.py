@@ -572,6 +572,18 @@ class TestCommand:
         names = set(named_totals(to.read_bytes()))
         assert names == {"a", "z", r"\xe9", r"\x00", "\\"}
 
+    def test_letters_are_few(self, made: Path, tmp_path: Path, run: Run) -> None:
+        """As many lines as can be told apart have names, and no more may be asked."""
+        letters = "abcdefghijkl"
+        assert run(made / "every", tmp_path / "a.svg", "--letters", letters).code == 0
+        done = run(made / "every", tmp_path / "b.svg", "--letters", letters + "m")
+        self.check(done, 2, "--letters takes 12 at most, not 13")
+
+    def test_behind_a_gap(self, made: Path, tmp_path: Path, run: Run) -> None:
+        """What comes behind lost events is drawn without being asked to accept them."""
+        done = run(made / "lost", tmp_path / "votes.svg", "--after", 1010)
+        assert (done.code, done.stderr) == (0, "")
+
     def test_gaps(self, made: Path, tmp_path: Path, run: Run) -> None:
         """Lost events are named on the picture, and said beside it."""
         done = run(made / "lost", tmp_path / "votes.svg")

@@ -44,6 +44,15 @@ def kept(tmp_path: Path) -> Kept:
     return kept
 
 
+def test_what_is_ahead_is_told_with_the_ways_on() -> None:
+    """A snapshot ahead may be the base of a new log; of a sink there is one way on."""
+    for file in (None, Path("data/snapshots/9.snapshot")):
+        line = str(AheadError(Path("data"), "sink out", 9, 7, file))
+        assert "data: sink out is at sequence 9, and the log ends at 7" in line
+        assert "with --accept-lost-tail" in line
+        assert (f"compact data TO --from-snapshot {file}'" in line) == bool(file)
+
+
 class TestEquality:
     """The promise: snapshot + rest of the log = whole log."""
 

@@ -11,13 +11,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import pytest
 
 from log.directory import LOCK, DataDirectory
 from log.lmdb_store import DATA_FILE
 from recovery.cli import main
-from recovery.commands.salvage import ALPHABET
+from recovery.commands.salvage import ALPHABET, loss_line, report_lines
 from recovery.replay import Replayer
+from recovery.salvage import Salvaged
+from recovery.salvage_plan import Gap, Ignored, Move
 from recovery.snapshot_directory import SnapshotDirectory
 from tests.faults import zero_page
 from tests.machines import LOTS, VOTES_META, alphabet, change, flip_middle, write_votes
@@ -104,6 +107,95 @@ def served(place: Path, *words: str) -> Server:
         assert submit(server.port, wire([(b"a", 100)]))
         assert server.stop() == 0
     return server
+
+
+NOTHING_LOST = Salvaged(
+    log_id="new",
+    parent_id="old",
+    base_sequence=0,
+    last_sequence=9,
+    blocks=3,
+    events=9,
+    sealed_anew=0,
+    unproven=0,
+    gaps=(),
+    snapshots=(),
+    streams=1,
+    streams_back=(),
+    sinks=("out",),
+    moves=(),
+    rejects=2,
+    doubtful=(),
+    is_base_lost=False,
+    ignored=(),
+    ignored_more=0,
+    copies=0,
+    torn=0,
+)
+
+
+class TestReport:
+    """What is said of a new log."""
+
+    def test_only_what_is_so(self) -> None:
+        """Where nothing was lost or left out, nothing is said of it."""
+        assert loss_line(NOTHING_LOST) == ""
+        assert list(report_lines(NOTHING_LOST, [], 0, Path("to"))) == [
+            "log new in to: 9 events in 3 blocks, begins after 0, ends at 9",
+            "made from: log old",
+            "snapshots: none",
+            "sinks: out",
+            "streams: 1",
+            "rejects: 2",
+        ]
+
+    def test_all_that_can_be(self) -> None:
+        """Each loss has its words, and each thing left out its line."""
+        result = attrs.evolve(
+            NOTHING_LOST,
+            parent_id="",
+            sealed_anew=1,
+            unproven=2,
+            gaps=(Gap(2, 4, 77, is_counted=True), Gap(6, 6, None, is_counted=False)),
+            snapshots=(4, 9),
+            streams_back=(7, 8),
+            sinks=(),
+            moves=(Move("out", 3, 4), Move("tap", 6, 7)),
+            doubtful=("streams", "cursors"),
+            is_base_lost=True,
+            ignored=(Ignored("a block", "it is old"),),
+            ignored_more=5,
+            copies=3,
+            torn=4,
+        )
+        assert loss_line(result) == (
+            "4 events are lost, of which 3 are counted in the totals; the state at its "
+            "base is lost; moved on: out, tap; streams that go back: 2"
+        )
+        broken = [Ignored("snapshot 3", "it is cut")]
+        assert list(report_lines(result, broken, 6, Path("to")))[1:] == [
+            "made from: log unknown",
+            "lost: events 2 to 4 (77 bytes), still counted in the totals",
+            "lost: events 6 to 6, not in the totals",
+            "lost: the state at the log's base, and all before it from the totals",
+            "moved: sink out from 3 to 4",
+            "moved: sink tap from 6 to 7",
+            "moved: stream 7 goes back to what is left of it",
+            "moved: stream 8 goes back to what is left of it",
+            "snapshots: 4, 9",
+            "sinks: none",
+            "streams: 1",
+            "rejects: 2",
+            "sealed anew, behind a gap: 1",
+            "of these not proven to be of the branch before the gap: 2",
+            "blocks found more than once: 3",
+            "places where a block seems to begin and is not whole: 4",
+            "bytes that cannot be read: 6",
+            "searched for in the raw bytes: streams, cursors",
+            "ignored: snapshot 3: it is cut",
+            "ignored: a block: it is old",
+            "ignored: 5 more blocks",
+        ]
 
 
 def test_a_healthy_log(replay: Run, data: Path, to: Path) -> None:

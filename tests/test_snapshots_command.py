@@ -124,6 +124,25 @@ class TestStandings:
         assert said.startswith(f"alphabet-replay: {files.file(sequence)}: damaged: ")
         assert len(said.splitlines()) == 1
 
+    def test_for_people(
+        self, directory: DataDirectory, files: SnapshotDirectory
+    ) -> None:
+        """Each has a line of columns; what cannot be told of one is a dash."""
+        change(files.file(3), lambda _: b"nonsense of some length")
+        files.file(12).write_bytes(b"more nonsense of some length")
+        done = replay_here("snapshots", directory.path)
+        cells = [line.split()[:5] for line in done.stdout.splitlines()]
+        size, names = files.file(6).stat().st_size, [files.file(n).name for n in (3, 6)]
+        assert cells[:3] == [
+            ["SEQUENCE", "TIME", "BYTES", "VERSION", "FILE"],
+            ["3", "2023-11-14T22:13:21Z", "23", "-", names[0]],
+            ["6", "2023-11-14T22:13:23Z", str(size), "1", names[1]],
+        ]
+        assert cells[-1][:4] == ["12", "-", "28", "-"]
+        assert done.stderr.endswith(" (1 more)\n")
+        files.file(12).unlink()
+        assert "more)" not in replay_here("snapshots", directory.path).stderr
+
     def test_of_another_state(
         self, directory: DataDirectory, files: SnapshotDirectory
     ) -> None:

@@ -1,16 +1,14 @@
 """An option's value that is a moment of a log's past."""
 
-import attrs
 import click
 
 from recovery.moment import Moment, MomentError, parse_moment
 
 
-@attrs.define
 class MomentType(click.ParamType[Moment]):
     """An option's value that is a sequence, or a time."""
 
-    name: str = attrs.field(default="SEQ|TIME", init=False)
+    name = "SEQ|TIME"
 
     def convert(
         self,

@@ -96,10 +96,10 @@ def salvage(
         fields |= {"is_loss": result.is_loss, "unreadable_bytes": unreadable_bytes}
         click.echo(json.dumps(fields))
     else:
-        for line in _lines(result, ignored, unreadable_bytes, to):
+        for line in report_lines(result, ignored, unreadable_bytes, to):
             click.echo(line)
     if result.is_loss:
-        raise DamageError(f"{data_dir}: {_loss(result)}; {to} has all the rest")
+        raise DamageError(f"{data_dir}: {loss_line(result)}; {to} has all the rest")
 
 
 @contextlib.contextmanager
@@ -208,7 +208,7 @@ def _read_snapshots(
     return whole, broken
 
 
-def _loss(result: Salvaged) -> str:
+def loss_line(result: Salvaged) -> str:
     """Say in a few words what is lost."""
     lost = sum(gap.last + 1 - gap.first for gap in result.gaps)
     parts = []
@@ -226,7 +226,7 @@ def _loss(result: Salvaged) -> str:
     return "; ".join(parts)
 
 
-def _lines(
+def report_lines(
     result: Salvaged, ignored: list[Ignored], unreadable_bytes: int, to: Path
 ) -> Iterator[str]:
     """Write what became of the log as lines, what matters most first."""
