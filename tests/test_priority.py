@@ -5,14 +5,24 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from recovery import priority
-from recovery.priority import Governor
-from tests.process import SECONDS_MAX, state_of, wait_until
+from recovery.priority import (
+    LOCK,
+    NICE,
+    REST_SECONDS,
+    UNKNOWN,
+    WORK_SECONDS,
+    Governor,
+    find_server,
+)
+from tests.process import ROOT, SECONDS_MAX, environment, state_of, wait_until
+from tests.process import child as child_process
 
 TICKS = os.sysconf("SC_CLK_TCK")
 """How many are a second."""
@@ -91,3 +101,60 @@ class TestGovernor:
         governor.take_turn()
         told.write_text(stat(1000 * TICKS))
         governor.take_turn()
+
+    def test_how_long_its_turns_are(
+        self,
+        told: Path,
+        child: subprocess.Popen[bytes],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """It works as long as is said, and then rests as long where it has to."""
+        slept: list[float] = []
+        monkeypatch.setattr(time, "sleep", slept.append)
+        seconds = itertools.count()
+        governor = Governor(child.pid, 7, lambda: float(next(seconds)))
+        governor.take_turn()
+        governor.take_turn()
+        assert slept == [WORK_SECONDS] * 2
+        told.write_text(stat(TICKS))
+        governor.take_turn()
+        assert slept == [*[WORK_SECONDS] * 3, REST_SECONDS]
+
+
+GO_LAST = """
+import os, pathlib, sys
+from recovery import priority
+priority.AUTOGROUP = pathlib.Path(sys.argv[1])
+before = os.nice(0)
+priority.go_last()
+print(os.getsid(0) == os.getpid(), os.nice(0) - before)
+"""
+
+
+def test_who_goes_last_is_in_a_session_of_its_own(tmp_path: Path) -> None:
+    """Processes are weighed within a session, and sessions against each other."""
+    weight = tmp_path / "autogroup"
+    done = subprocess.run(
+        [sys.executable, "-c", GO_LAST, str(weight)],
+        cwd=ROOT,
+        env=environment({}),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=True,
+    )
+    assert done.stdout.split() == ["True", str(NICE)]
+    assert weight.read_text() == str(NICE)
+
+
+def test_the_first_server_is_found(tmp_path: Path) -> None:
+    """Of several directories one that a server has is enough; a free one is none."""
+    (tmp_path / "free").mkdir()
+    (tmp_path / "free" / LOCK).write_text("7")
+    with child_process("claim", tmp_path / "held") as server:
+        words = [str(tmp_path / "free"), str(tmp_path / "held")]
+        assert find_server(words) == server.pid
+        (tmp_path / "held" / LOCK).write_text("")
+        assert find_server(words) == UNKNOWN
+        assert find_server(words[:1]) is None
+    assert find_server(words) is None

@@ -327,6 +327,8 @@ def test_a_log_that_does_not_know_itself(replay: Run, data: Path, to: Path) -> N
     assert done.code == 0, done
     assert "made from: log unknown" in done.stdout
     assert totals(other) == tally(VOTES)
+    described = json.loads(replay("info", other, "--json").stdout)
+    assert described["record_schema"] == ALPHABET.record_schema
 
 
 def test_alphabet_is_known_as_it_is() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import pty
@@ -12,6 +13,7 @@ import signal
 import struct
 import subprocess
 import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -22,6 +24,7 @@ import pytest
 from log.block import Records
 from log.directory import DataDirectory
 from log.store import BLOCKS, Change
+from recovery.snapshot_directory import SnapshotDirectory
 from tests.machines import (
     LOTS,
     VOTES_META,
@@ -149,6 +152,45 @@ class TestAt:
         assert "events 11 to 15 are lost" in done.stderr
         found = json.loads(at(data, moment, "--accept-gaps").stdout)
         assert (found["sequence"], found["totals"]) == (15, tally(VOTES))
+
+
+def test_the_seconds_are_those_it_took(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time is from begin to end, and the rate is that of the events replayed."""
+    seconds = itertools.count(100, 2)
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(seconds)))
+    done = replay_here("state", data, "--at", 9)
+    assert "replayed 4 events in 2.000 s (2/s)" in done.stderr
+    assert json.loads(at(data, 9).stdout)["seconds"] == 2.0
+
+
+def test_watching_takes_no_moment(data: Path) -> None:
+    """Who watches a log sees its end, and asks for no other moment."""
+    done = replay_here("state", data, "--watch", "--at", 5)
+    assert (done.code, done.stdout) == (2, "")
+    assert "--watch follows the log's end: it takes no --at" in done.stderr
+
+
+class TestLostTail:
+    """A snapshot of an event that the log does not have."""
+
+    @pytest.mark.parametrize(
+        ("sequence", "log_id", "code"),
+        [(10, VOTES_META.log_id, 0), (11, VOTES_META.log_id, 1), (11, "other", 0)],
+    )
+    def test_it_tells_that_events_were_lost(
+        self, data: Path, sequence: int, log_id: str, code: int
+    ) -> None:
+        """Totals now are printed, with what they lack, if it is this log's snapshot."""
+        snapshots = SnapshotDirectory(data / "snapshots")
+        snapshot = attrs.evolve(snapshots.read(5), sequence=sequence, log_id=log_id)
+        snapshots.write(snapshot)
+        done = replay_here("state", data, "--json")
+        assert (done.code, json.loads(done.stdout)["sequence"]) == (code, 10)
+        said = "ends at sequence 10, and there is a snapshot at 11: what came between"
+        assert (said in done.stderr) == bool(code)
+        assert at(data, 10).code == 0
 
 
 class TestDamage:
