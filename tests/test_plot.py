@@ -133,6 +133,13 @@ class TestHistory:
             assert each.time_ns == START + SECOND * (index + 1)
         assert history.blocks == len(made)
 
+    def test_how_far_it_is(self) -> None:
+        """Who waits is told of each block that was reached, up to the last event."""
+        machine, told = alphabet(), list[int]()
+        replayer = Replayer(log_of(LOTS), SnapshotDirectory(Path("none")))
+        read_history(replayer, machine, lambda: None, range(5, 9), told.append)
+        assert told[-3:] == [5, 6, 8]
+
     def test_a_gap_lies_between_blocks(self) -> None:
         """Lost events are between the times of their neighbours, and not counted."""
         log = log_of([[(b"a", 1)], [], [(b"a", 2)], [], []], [0, 9, 90, 900, 9_000])

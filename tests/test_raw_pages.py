@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 import struct
@@ -18,14 +19,14 @@ from log.directory import DataDirectory
 from log.lmdb_file import NewerEngineError
 from log.lmdb_store import DATA_FILE
 from log.log import Transaction
-from log.row import Cursor
+from log.row import Cursor, encode_point, seal_row
 from log.store import BLOCKS, CURSORS, META, REJECTS, STREAMS, TABLES
 from recovery.raw_file import RawFile
 from recovery.raw_pages import Pages, RawPageError, Value, Walk
 from recovery.remains import Live
 from recovery.row_scan import Rows, find_rows
 from tests.faults import cut, zero_page
-from tests.machines import append_records
+from tests.machines import append_records, key
 from tests.samples import META as MADE
 from tests.samples import rejects
 from tests.test_block_scan import Bytes
@@ -281,6 +282,33 @@ def test_rows_of_whole_trees_are_exact(data: Path) -> None:
     rows = found_rows(data)
     assert rows == everything(data)
     assert "sink 3" not in rows.cursors
+
+
+def test_a_row_of_another_form_hides_no_other() -> None:
+    """Of a row's versions one that is no point is passed over, wherever it lies."""
+    bad = seal_row(STREAMS, key(7), 9, b"no point")
+    good = [
+        seal_row(STREAMS, key(7), n, encode_point(Point(7, n * 10, b"seven")))
+        for n in (5, 6)
+    ]
+    versions = [good[0], bad, good[1]]
+    ends = [0, *itertools.accumulate(map(len, versions))]
+
+    @attrs.frozen
+    class Leaf:
+        """A page of these versions, that no tree leads to."""
+
+        source: Bytes = attrs.field(default=Bytes(b"".join(versions)))
+
+        def leaves(self) -> Iterator[list[Value]]:
+            """Give the one page's values."""
+            yield [
+                Value(key(7), start, stop - start)
+                for start, stop in itertools.pairwise(ends)
+            ]
+
+    rows = find_rows(Leaf(), None)  # type: ignore[arg-type]
+    assert rows.points == {7: (6, Point(7, 60, b"seven"))}
 
 
 def test_rows_are_found_without_a_tree(data: Path) -> None:

@@ -12,7 +12,7 @@ from log.directory import DataDirectory
 from log.errors import DirectoryError
 from log.log import Log, Transaction
 from log.memory_store import MemoryStore
-from recovery.room import SPARE_BYTES, check_room, estimate_bytes
+from recovery.room import SPARE_BYTES, check_room, estimate_bytes, stored_bytes
 from tests.samples import META
 
 
@@ -38,6 +38,39 @@ def test_it_is_what_a_log_takes(tmp_path: Path, count: int) -> None:
     files = (tmp_path / "data" / "log").iterdir()
     size = sum(file.stat().st_size for file in files) - SPARE_BYTES
     assert abs(estimated - size) < 0.1 * size + SPARE_BYTES
+
+
+@pytest.mark.parametrize(
+    ("block_bytes", "taken"),
+    [
+        (500, 516),
+        (2022, 2038),
+        (2023, 4096),
+        (4080, 4096),
+        (4081, 8192),
+        (8176, 8192),
+        (8177, 12_288),
+    ],
+)
+def test_a_block_shares_a_page_or_has_its_own(block_bytes: int, taken: int) -> None:
+    """A small block takes its bytes and a node's share, a larger one whole pages."""
+    [empty] = blocks([1])
+    body_bytes = block_bytes - len(empty.encoded) + 5
+    block = Block.seal(Tail(0, 0), Records.pack([bytes(body_bytes)]), time_ns=1)
+    assert len(block.encoded) == block_bytes
+    assert stored_bytes(block) == taken
+
+
+def test_one_event_is_estimated_by_its_own_block() -> None:
+    """The block that is looked at is the event's, and no event takes nothing."""
+    log = Log.create(MemoryStore(), META)
+    log.commit(Transaction(blocks([1, 4, 9])))
+    sizes = [
+        estimate_bytes(log, after, after + 1, lambda block: block.records.count**2)
+        for after in (0, 1, 4, 5)
+    ]
+    assert sizes == [1, 4, 4, 9]
+    assert estimate_bytes(log, 5, 5) == estimate_bytes(log, 9, 5) == 0
 
 
 @given(
