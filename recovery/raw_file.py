@@ -5,6 +5,7 @@ sector, is not the end of the process. What cannot be read counts as zeros, and 
 remembered. The edge: one file, opened for reading.
 """
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -42,14 +43,11 @@ class RawFile:
         length = min(length, self.size - start)
         if length <= 0:
             return b""
-        try:
+        # What fails, and why, is told by its parts.
+        with contextlib.suppress(OSError):
             data = os.pread(self._descriptor, length, start)
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            return self._read_by_parts(start, length)
-        if len(data) == length:
-            return data
+            if len(data) == length:
+                return data
         return self._read_by_parts(start, length)
 
     def _read_by_parts(self, start: int, length: int) -> bytes:

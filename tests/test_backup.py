@@ -22,6 +22,7 @@ from log.store import BLOCKS, CURSORS, META, REJECTS, STREAMS, TABLES, Change
 from recovery import backup, copying
 from recovery.backup import BackedUp, DivergedError, back_up
 from recovery.errors import AheadError
+from recovery.new_place import new_place
 from recovery.snapshot_directory import KEPT_MAX, SnapshotDirectory
 from recovery.verify import Verifier
 from tests import samples, toy
@@ -365,6 +366,14 @@ class TestRefusals:
             with pytest.raises(DirectoryError, match=said):
                 back_up(kept.log, kept.snapshots, source, to)
         assert sorted(source.rglob("*")) == before
+
+
+def test_a_failure_before_there_is_a_log(tmp_path: Path) -> None:
+    """What went wrong is told, though there is nothing to remove but the place."""
+    to = tmp_path / "to"
+    with pytest.raises(ZeroDivisionError), new_place(to, tmp_path / "from"):
+        raise ZeroDivisionError
+    assert not to.exists()
 
 
 class TestCrash:

@@ -12,6 +12,8 @@ import pytest
 from alphabet.run_command import run as run_server
 from log import directory
 from log.directory import DataDirectory
+from log.lmdb_store import LOCK_FILE
+from log.tree_store import TreeStore
 from recovery import priority
 from recovery.cli import main
 from recovery.commands.place import DATA_DIR_DEFAULT, hint, is_offline, opened
@@ -109,6 +111,24 @@ class TestHints:
     def test_of_what_is_there_nothing_else_is_meant(self, place: Path) -> None:
         """No other place is named for one that holds a log."""
         assert hint(place / "kept") == ""
+
+
+def test_what_can_be_reached_is_opened(place: Path) -> None:
+    """A file that LMDB must not read is opened all the same, past LMDB."""
+    with opened(place / "kept", needs_machine=False, is_file_damaged=True) as found:
+        assert isinstance(found.log.store, TreeStore)
+        assert [block.last_sequence for block in found.log.read(0)] == [3, 5, 6, 10]
+
+
+def test_offline_takes_no_lock(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """With --offline LMDB's list of readers is not touched, and not made."""
+    lock = place / "kept" / "log" / LOCK_FILE
+    lock.unlink()
+    assert main(["info", "kept", "--offline"]) == 0
+    assert not lock.exists()
+    assert main(["info", "kept"]) == 0
+    assert lock.exists()
+    assert "events: 10" in capfd.readouterr().out
 
 
 def test_offline_is_asked_for(place: Path) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import itertools
 import os
 import shutil
 import struct
@@ -284,31 +283,80 @@ def test_rows_of_whole_trees_are_exact(data: Path) -> None:
     assert "sink 3" not in rows.cursors
 
 
-def test_a_row_of_another_form_hides_no_other() -> None:
-    """Of a row's versions one that is no point is passed over, wherever it lies."""
-    bad = seal_row(STREAMS, key(7), 9, b"no point")
-    good = [
-        seal_row(STREAMS, key(7), n, encode_point(Point(7, n * 10, b"seven")))
-        for n in (5, 6)
+@attrs.frozen
+class Leaf:
+    """A page of rows that no tree leads to, behind one without any."""
+
+    rows: list[tuple[bytes, bytes]]
+
+    @property
+    def source(self) -> Bytes:
+        """Give the bytes that the values are in."""
+        return Bytes(b"".join(value for _, value in self.rows))
+
+    def leaves(self) -> Iterator[list[Value]]:
+        """Give the pages' values."""
+        start = 0
+        values = []
+        for name, value in self.rows:
+            values.append(Value(name, start, len(value)))
+            start += len(value)
+        yield from ([], values)
+
+    def found(self) -> Rows:
+        """Find what is in them."""
+        return find_rows(self, None)  # type: ignore[arg-type]
+
+
+def test_a_point_of_another_form_hides_no_other() -> None:
+    """Of a stream's versions one that is no point is passed over, wherever it lies."""
+    good = [encode_point(Point(7, number * 10, b"seven")) for number in (5, 6)]
+    bodies = [(5, good[0]), (9, b"no point"), (6, good[1])]
+    rows = [(key(7), seal_row(STREAMS, key(7), *each)) for each in bodies]
+    assert Leaf(rows).found().points == {7: (6, Point(7, 60, b"seven"))}
+
+
+def test_a_cursor_of_another_form_hides_no_other() -> None:
+    """So it is with a sink; of two written at once the one that is behind counts."""
+    bodies = [
+        (5, Cursor(5, 50).encode()),
+        (9, b"no cursor"),
+        (6, Cursor(8, 80).encode()),
+        (6, Cursor(7, 70).encode()),
+        (6, Cursor(7, 71).encode()),
     ]
-    versions = [good[0], bad, good[1]]
-    ends = [0, *itertools.accumulate(map(len, versions))]
+    rows = [(b"out", seal_row(CURSORS, b"out", *each)) for each in bodies]
+    rows += [(b"\xff", seal_row(CURSORS, b"\xff", *bodies[0]))]
+    assert Leaf(rows).found().cursors == {"out": Cursor(7, 70)}
 
-    @attrs.frozen
-    class Leaf:
-        """A page of these versions, that no tree leads to."""
 
-        source: Bytes = attrs.field(default=Bytes(b"".join(versions)))
+def test_behind_the_file_is_no_page(pages: Pages) -> None:
+    """A page that the file does not have to its end is none."""
+    with pytest.raises(RawPageError, match="beyond the file's end"):
+        pages.leaf(1 << 20)
+    assert pages.source.read(pages.source.size, 10) == b""
+    assert pages.source.read(pages.source.size + 5, 10) == b""
 
-        def leaves(self) -> Iterator[list[Value]]:
-            """Give the one page's values."""
-            yield [
-                Value(key(7), start, stop - start)
-                for start, stop in itertools.pairwise(ends)
-            ]
 
-    rows = find_rows(Leaf(), None)  # type: ignore[arg-type]
-    assert rows.points == {7: (6, Point(7, 60, b"seven"))}
+def test_pages_of_the_last_commit_are_in_use(data: Path) -> None:
+    """What the last commit added to the file is not behind its end."""
+    with contextlib.closing(DataDirectory(data).open_log()) as log:
+        append_records(log, Records.pack([bytes(300_000)]))
+    with look(data) as pages:
+        assert pages.heads[0].last_page > pages.heads[1].last_page
+        unused = pages.unused()
+        assert unused is not None
+        assert not unused & set(_tree_pages(pages, pages.heads[0].root))
+        assert pages.heads[0].last_page not in unused
+
+
+def test_a_closed_file_is_closed(data: Path) -> None:
+    """No file stays open behind whoever looked at it."""
+    opened = Path("/proc/self/fd")
+    before = set(opened.iterdir())
+    source = RawFile.open(data / "log" / DATA_FILE)
+    source.close()
+    assert set(opened.iterdir()) == before
 
 
 def test_rows_are_found_without_a_tree(data: Path) -> None:

@@ -123,6 +123,12 @@ class TestThin:
         assert SAMPLES_MAX // 5 < len(counting.thin(choose_cell(span))) <= SAMPLES_MAX
 
 
+def test_widths_fit_into_a_day() -> None:
+    """A width divides the day, or is a number of days; each is above the one before."""
+    assert all(DAY % width == 0 or width % DAY == 0 for width in WIDTHS_NS)
+    assert list(WIDTHS_NS) == sorted(set(WIDTHS_NS))
+
+
 class TestRate:
     """Bins of time, and what was counted in them."""
 
@@ -307,6 +313,9 @@ class TestTicks:
             (SECOND, ["20.000 s", "20.200 s", "20.400 s", "20.600 s", "20.800 s"]),
             (60 * SECOND, ["22:13:20", "22:13:30", "22:13:40", "22:13:50"]),
             (7_200 * SECOND, ["22:30", "23:00", "23:30", "00:00"]),
+            (600 * SECOND, ["22:14", "22:16", "22:18", "22:20", "22:22"]),
+            (10 * DAY, ["15 Nov", "17 Nov", "19 Nov", "21 Nov", "23 Nov"]),
+            (500 * DAY, ["Jan", "Apr", "Jul", "Oct", "Jan"]),
             (4 * DAY, ["15 Nov", "16 Nov", "17 Nov", "18 Nov"]),
             (100 * DAY, ["Dec", "Jan", "Feb"]),
             (2_000 * DAY, ["2024", "2025", "2026", "2027", "2028", "2029"]),

@@ -192,6 +192,16 @@ class TestLostTail:
         assert (said in done.stderr) == bool(code)
         assert at(data, 10).code == 0
 
+    def test_one_that_is_broken_hides_no_other(self, data: Path) -> None:
+        """Whatever else lies there, a whole one beyond the end is told."""
+        snapshots = SnapshotDirectory(data / "snapshots")
+        snapshots.write(attrs.evolve(snapshots.read(5), sequence=12))
+        for sequence in (11, 13):
+            snapshots.file(sequence).write_bytes(b"nonsense of some length")
+        done = replay_here("state", data)
+        assert done.code == 1
+        assert "there is a snapshot at 12" in done.stderr
+
 
 class TestDamage:
     """A log that is damaged has the moments before that."""
@@ -438,7 +448,7 @@ class TestTerminal:
             assert line.count(b" => ") > 1
             with contextlib.closing(DataDirectory(data).open_log()) as log:
                 append_votes(log, [(b"a", 4)])
-            seen = read_until(screen, b"after sequence 11")
+            seen = read_until(screen, b"after sequence 11 (2023-11-14T")
             assert UP in seen
             assert b"a => 25" in seen
             os.write(screen, b"\x03")
