@@ -8,7 +8,7 @@ READY := .venv/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test format lint types cover soak endurance bench bench-quick bench-peers man check clean fuzz audit audit-online mutants
+.PHONY: help setup run demo test format lint types cover soak endurance bench bench-quick bench-peers man check clean site site-serve fuzz audit audit-online mutants
 
 help: ## List the targets
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,12 @@ mutants: $(READY) ## Put small mistakes into PART, a module, and list those that
 
 man: $(READY) ## Write the manual pages in docs/man from the commands themselves
 	$(BIN)/python -m alphabet.man_page docs/man
+
+site: $(READY) ## Build the documents as a site in build/site; a warning is an error
+	$(BIN)/python -m docs.site $(ARGS)
+
+site-serve: site ## Build the site, and show it on 127.0.0.1:8020
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8020
 
 audit: $(READY) ## Check that what is installed is what was chosen, and intact
 	$(BIN)/python -m tests.audit

@@ -51,8 +51,8 @@ def man_page(program: Program) -> str:
     """Write a program's manual page."""
     group = program.group
     context = click.Context(group, info_name=program.name)
-    commands = _commands(group, context)
-    first, *rest = _paragraphs(group)
+    contexts = commands(group, context)
+    first, *rest = paragraphs(group)
     purpose = first[:1].lower() + first[1:].rstrip(".")
     lines = [
         '.\\" Made by `make man` from the commands themselves.',
@@ -61,15 +61,15 @@ def man_page(program: Program) -> str:
         f"{_escape(program.name)} \\- {_text(purpose)}",
         ".SH SYNOPSIS",
     ]
-    for each in commands:
+    for each in contexts:
         lines += [*_usage(each), ".br"]
     lines.pop()
     if rest:
         lines += [".SH DESCRIPTION", *list(_written(rest))[1:]]
     lines.append(".SH COMMANDS")
-    for each in commands:
+    for each in contexts:
         lines += [f".SS {_escape(str(each.info_name))}", *_usage(each)]
-        lines += _written(_paragraphs(each.command))
+        lines += _written(paragraphs(each.command))
         lines += _options(each)
     lines += [".SH OPTIONS", *_options(context)]
     lines += [".SH ENVIRONMENT", _text(ENVIRONMENT)]
@@ -80,7 +80,8 @@ def man_page(program: Program) -> str:
     return "\n".join([*lines, ".SH SEE ALSO", also, ""])
 
 
-def _commands(group: LazyGroup, context: click.Context) -> list[click.Context]:
+def commands(group: LazyGroup, context: click.Context) -> list[click.Context]:
+    """Give each command of a group, in the order of the help, as it would be called."""
     found = []
     for name in group.list_commands(context):
         command = group.get_command(context, name)
@@ -89,7 +90,7 @@ def _commands(group: LazyGroup, context: click.Context) -> list[click.Context]:
     return found
 
 
-def _paragraphs(command: click.Command) -> list[str]:
+def paragraphs(command: click.Command) -> list[str]:
     """Give the paragraphs of a command's help, each on one line."""
     text = inspect.cleandoc(command.help or "").partition("\f")[0]
     return [" ".join(each.split()) for each in re.split(r"\n\s*\n", text)]
@@ -107,14 +108,14 @@ def _options(context: click.Context) -> Iterator[str]:
         if isinstance(parameter, click.Option) and record is not None:
             value = "" if parameter.is_flag else f" \\fI{_metavar(parameter, context)}"
             names = ", ".join(f"\\fB{_escape(name)}\\fR" for name in parameter.opts)
-            yield from _definition(f"{names}{value}\\fR", _meaning(parameter, context))
+            yield from _definition(f"{names}{value}\\fR", meaning(parameter, context))
 
 
 def _metavar(option: click.Option, context: click.Context) -> str:
     return _escape(option.make_metavar(context).strip("[]{}"))
 
 
-def _meaning(option: click.Option, context: click.Context) -> str:
+def meaning(option: click.Option, context: click.Context) -> str:
     """Say what an option does, its default and range."""
     extra = option.get_help_extra(context)
     default = [f"default: {extra['default']}"] if "default" in extra else []

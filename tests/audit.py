@@ -74,7 +74,7 @@ def read_pins(text: str) -> dict[str, str]:
 def reached() -> dict[str, Distribution | None]:
     """Give each library that we need here, with those that it needs; None: missing."""
     found: dict[str, Distribution | None] = {}
-    waiting = [(OURS, frozenset({"dev", "parquet", "plot"}))]
+    waiting = [(OURS, frozenset({"dev", "docs", "parquet", "plot"}))]
     seen = set()
     while waiting:
         name, extras = waiting.pop()

@@ -220,7 +220,7 @@ class TestArrows:
             *project["dependencies"],
             *(
                 each
-                for extra in extras.keys() - {"audit", "bench", "dev", "fuzz"}
+                for extra in extras.keys() - {"audit", "bench", "dev", "docs", "fuzz"}
                 for each in extras[extra]
             ),
         ]

@@ -188,6 +188,18 @@ class TestNames:
         assert [each for each in targets if not (file.parent / each).exists()] == []
 
     @every_document
+    def test_headings_linked_to_exist(self, file: Path) -> None:
+        """The heading that a link names, as GitHub makes its anchor, is there."""
+        links = re.findall(r"\]\(([^)#\s]*)#([^)\s]*)\)", file.read_text())
+        broken = [
+            (path, anchor)
+            for path, anchor in links
+            if "://" not in path
+            and anchor not in _anchors(file.parent / path if path else file)
+        ]
+        assert broken == []
+
+    @every_document
     def test_files_named_exist(self, file: Path) -> None:
         """Each file or directory of ours that stands in backticks exists."""
         ours = (*PACKAGES, "bench", "docs", "examples", "tests", ".ci")
@@ -237,6 +249,12 @@ class TestNames:
             )
         }
         assert named - targets == set()
+
+
+def _anchors(file: Path) -> set[str]:
+    text = re.sub(r"^```.*?^```$", "", file.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
 
 
 def test_every_command_can_be_imported() -> None:
