@@ -35,9 +35,13 @@ class SinkStanding:
 
 @attrs.frozen
 class SourceStanding:
-    """All sources of one kind, which is the option that asks for them."""
+    """All sources of one kind, which is the option that asks for them.
+
+    `addresses` are where it listens, HOST:PORT each; none once it has stopped.
+    """
 
     kind: str
+    addresses: tuple[str, ...]
     connections: int
     received_bytes: int
 

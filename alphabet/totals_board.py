@@ -70,9 +70,21 @@ class TotalsBoard:
 
 def totals_of(machine: Machine) -> dict[bytes, int] | None:
     """Copy the totals by letter; None for an application that has others."""
+    state = _votes_state(machine)
+    if state is None:
+        return None
+    return {
+        letter: vote.votes for letter, vote in sorted(state.votes_by_letter.items())
+    }
+
+
+def has_totals(machine: Machine) -> bool:
+    """Say whether a machine is of an application that has totals; for any thread."""
+    return _votes_state(machine) is not None
+
+
+def _votes_state(machine: Machine) -> AllVotes | None:
     states = [machine.state(name) for name in machine.state_names]
     if len(states) != 1 or not isinstance(states[0], AllVotes):
         return None
-    return {
-        letter: vote.votes for letter, vote in sorted(states[0].votes_by_letter.items())
-    }
+    return states[0]

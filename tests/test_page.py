@@ -202,6 +202,7 @@ def test_events_tell_all_then_what_changes(tmp_path: Path) -> None:
             jsonschema.Draft202012Validator(
                 {"$ref": "#/components/schemas/Status", **API}
             ).validate(told["status"])
+            assert told["has_totals"]
             totals, sequence = told["totals"] or {}, told["sequence"]
             more = [(b"z", 1), (b"a", 2**32 - 1)]
             assert submit(server.port, wire(more))
@@ -248,6 +249,17 @@ def test_another_application_has_no_totals(tmp_path: Path) -> None:
     with serving(tmp_path, *words, working_directory=tmp_path) as server:
         assert ask(server, "/votes").status == 404
         assert ask(server, "/status").status == 200
+        watcher = http.client.HTTPConnection("127.0.0.1", port_of(server))
+        with contextlib.closing(watcher):
+            watcher.request("GET", "/events")
+            told = read_event(watcher.getresponse(), "snapshot")
+        assert (told["has_totals"], told["totals"]) == (False, None)
+
+
+def test_where_votes_are_taken_is_told(server: Server) -> None:
+    """A source has the addresses where it listens, with the port it has got."""
+    [source] = ask(server, "/status").document["sources"]
+    assert source["addresses"] == [f"127.0.0.1:{server.port}"]
 
 
 def test_a_page_that_nobody_wants(tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ class EventHub:
         return {
             "sequence": max(self._told_sequence, 0),
             "totals": None if self._told is None else as_strings(self._told),
+            "has_totals": self.look.has_totals,
             "status": status_document(self.look.standing()),
             "history": [attrs.asdict(second) for second in self.history.seconds],
         }

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import attrs
 
+from alphabet.address import Address
 from alphabet.connector_sink import ConnectorSink
 from alphabet.console_sink import ConsoleSink
 from alphabet.measures import Histogram
+from alphabet.reception import Reception
 from alphabet.server import Server, Sink
 from alphabet.standing import (
     AWAY,
@@ -28,7 +30,7 @@ from alphabet.standing import (
     SourceStanding,
     Standing,
 )
-from alphabet.totals_board import Totals
+from alphabet.totals_board import Totals, has_totals
 from log.errors import DamagedError, DirectoryError
 from recovery.snapshot_directory import SnapshotDirectory
 
@@ -57,6 +59,11 @@ class Look:
         """Give the newest durable totals, and ask that they be kept up."""
         self.server.board.look(time.monotonic())
         return self.server.board.newest(self.server.engine.durable.sequence)
+
+    @property
+    def has_totals(self) -> bool:
+        """Say whether the application has totals, though none may be copied yet."""
+        return has_totals(self.server.engine.machine)
 
     @property
     def log_id(self) -> str:
@@ -88,10 +95,7 @@ class Look:
             round_trips=_frozen(measures.round_trips),
             inbox_bytes=server.inbox.bytes,
             inbox_bytes_max=server.inbox.bytes_max,
-            sources=tuple(
-                SourceStanding(each.label, len(each.connections()), each.received_bytes)
-                for each in server.receptions
-            ),
+            sources=tuple(map(_source_standing, server.receptions)),
             sinks=tuple(sink_standing(sink, sequence) for sink in server.sinks),
             restart=self._restart(sequence),
             log_file_bytes=_file_bytes(server.opened.directory.log_path / DATA_FILE),
@@ -111,6 +115,21 @@ class Look:
             self.recovery_seconds,
             None if recovered is None else recovered.replayed,
         )
+
+
+def _source_standing(reception: Reception) -> SourceStanding:
+    addresses = []
+    for listener in reception.listeners:
+        # One that has stopped is nowhere any more.
+        with contextlib.suppress(OSError):
+            host, port = listener.socket.getsockname()[:2]
+            addresses.append(str(Address(host, port)))
+    return SourceStanding(
+        reception.label,
+        tuple(addresses),
+        len(reception.connections()),
+        reception.received_bytes,
+    )
 
 
 def sink_standing(sink: Sink, sequence: int) -> SinkStanding:

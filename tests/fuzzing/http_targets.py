@@ -63,6 +63,7 @@ class _Look:
     server: SimpleNamespace
     sequence: int = _TOTALS.sequence
     log_id: str = "id"
+    has_totals: bool = True
 
     def totals(self) -> Totals:
         return _TOTALS
