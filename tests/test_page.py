@@ -101,8 +101,9 @@ def fits(path: str, answer: Answer) -> None:
         ("/metrics", "/metrics", 200),
         ("/openapi.json", "/openapi.json", 200),
         ("/", "/", 200),
-        ("/page.js", "/page.js", 200),
-        ("/page.css", "/page.css", 200),
+        ("/static/page.js", "/static/{name}", 200),
+        ("/static/page.css", "/static/{name}", 200),
+        ("/static/page.py", "/static/{name}", 404),
     ],
 )
 def test_answers_are_those_described(

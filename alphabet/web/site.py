@@ -36,9 +36,24 @@ WRITE_SECONDS_MAX = 10.0
 HEARTBEAT_SECONDS = 5.0
 
 STATIC = Path(__file__).parent / "static"
-FILES = {"/": "index.html", "/page.js": "page.js", "/page.css": "page.css"}
 OPENAPI = "openapi.json"
-_TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
+PAGE = "index.html"
+FILES = {
+    "/": PAGE,
+    "/openapi.json": OPENAPI,
+    **{
+        f"/static/{file.name}": file.name
+        for file in sorted(STATIC.iterdir())
+        if file.suffix in {".js", ".css"}
+    },
+}
+"""What is given as it is: each path's file."""
+_TYPES = {
+    "html": "text/html",
+    "js": "text/javascript",
+    "css": "text/css",
+    "json": "application/json",
+}
 _WAIT_SECONDS = 0.02
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -83,7 +98,6 @@ class Site:
             ("/healthz", self._health),
             ("/readyz", self._ready),
             ("/metrics", self._metrics),
-            ("/openapi.json", self._file),
             ("/events", self._events),
             *((path, self._file) for path in FILES),
         ):
@@ -208,9 +222,6 @@ class Site:
         return web.Response(body=exposition(self.look.standing), headers=headers)
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
-        if request.path == "/openapi.json":
-            text = (STATIC / OPENAPI).read_text(encoding="utf-8")
-            return _answer(text, "application/json", 200, {"Cache-Control": "no-cache"})
         name = FILES[request.path]
         text = (STATIC / name).read_text(encoding="utf-8")
         kind = _TYPES[name.rpartition(".")[2]]
