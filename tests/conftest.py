@@ -1,12 +1,18 @@
-"""How Hypothesis runs here: as usual, under CI as it does by itself, or at length.
+"""How Hypothesis runs here, and the browser that tests share.
+
+Hypothesis runs as usual, under CI as it does by itself, or at length.
 
 `ALPHABET_SOAK` in the environment (`make soak`) asks for the long run. Tests that
 loop on their own read the same variable.
 """
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+from tests.browser import Browser, browsing
 
 # A slow moment of the machine is no failure of ours: tests assert no times.
 settings.register_profile("default", settings.get_profile("default"), deadline=None)
@@ -28,3 +34,10 @@ settings.register_profile(
 )
 if os.environ.get("ALPHABET_SOAK"):
     settings.load_profile("soak")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Give a browser, started for the first test that asks; tabs share nothing."""
+    with browsing(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser

@@ -12,9 +12,9 @@ function threeDigits(number) {
   return String(Number(number.toFixed(decimals)));
 }
 
-/** Write a number in the largest of these units that it has one of. */
+/** Write a number in the largest of these units that it has one of, when rounded. */
 function inUnit(number, units) {
-  const [size, unit] = units.find(([size]) => number >= size) ?? units.at(-1);
+  const [size, unit] = units.find(([size]) => number >= 0.9995 * size) ?? units.at(-1);
   return threeDigits(number / size) + unit;
 }
 

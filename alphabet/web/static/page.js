@@ -13,7 +13,7 @@ const COUNT_SPOKEN_SECONDS = 60; // Between two that say how many votes there ar
 
 const byId = (id) => document.getElementById(id);
 
-const told = { status: null, hasTotals: true, sequence: 0, history: [], isBack: false };
+const told = { status: null, hasTotals: true, sequence: null, history: [], isBack: false, isPartial: true };
 const heard = { isLive: false, silentSeconds: 0 };
 const spoken = { at: -Infinity, words: "Connecting" };
 const letters = new Letters(byId("letters"));
@@ -52,10 +52,10 @@ function drawTotals() {
   document.body.classList.toggle("no-letters", !hasTotals);
   byId("letters").hidden = !count;
   byId("orders").hidden = count < 2;
-  byId("empty").hidden = !hasTotals || count > 0 || sequence > 0 || !told.status;
+  byId("empty").hidden = !hasTotals || sequence !== 0;
   byId("no-totals").hidden = hasTotals;
   say("letters-count", count ? `${count} ${count === 1 ? "letter" : "letters"}` : "");
-  say("sequence", exact(sequence));
+  say("sequence", sequence === null ? "–" : exact(sequence));
   say("sum", hasTotals && count ? `all totals together: ${exact(letters.sum)}` : "");
 }
 
@@ -110,11 +110,11 @@ function stand() {
   speak(judged);
 }
 
-function speak({ level, word, notices }) {
+function speak({ word, notices }) {
   const now = performance.now() / 1000;
   const words = [word, ...notices.map((each) => each.title)].join(". ");
   const isNews = words !== spoken.words;
-  if (now - spoken.at < (isNews ? SPOKEN_SECONDS : COUNT_SPOKEN_SECONDS) || level === "wait") return;
+  if (now - spoken.at < (isNews ? SPOKEN_SECONDS : COUNT_SPOKEN_SECONDS) || told.sequence === null) return;
   spoken.at = now;
   spoken.words = words;
   const counted = told.hasTotals ? "votes" : "events";
@@ -127,18 +127,24 @@ function icon(level) {
   return `data:image/svg+xml,${encodeURIComponent(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" fill="${colour}">${bars}</svg>`)}`;
 }
 
+function takeTotals(sequence, totals, areAll) {
+  told.sequence = sequence;
+  if (areAll) letters.clear();
+  letters.take(totals);
+}
+
 const handlers = {
   snapshot({ sequence, totals, has_totals: hasTotals, status, history }) {
     told.isBack = told.status !== null && (told.isBack || told.status.boot_id !== status.boot_id);
     Object.assign(told, { status, hasTotals, history });
-    told.sequence = Math.max(sequence, status.sequence);
-    letters.clear();
-    letters.take(totals ?? {});
+    // Totals that are not there yet will come all at once. What was shown before stays until then.
+    told.isPartial = hasTotals && totals === null;
+    if (!told.isPartial) takeTotals(hasTotals ? sequence : status.sequence, totals ?? {}, true);
     redraw(drawTotals, drawStatus, drawHistory);
   },
   totals({ sequence, totals }) {
-    told.sequence = sequence;
-    letters.take(totals);
+    takeTotals(sequence, totals, told.isPartial);
+    told.isPartial = false;
     redraw(drawTotals);
   },
   second({ second, status }) {
