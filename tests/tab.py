@@ -103,13 +103,21 @@ class Tab:
 
     def click(self, selector: str) -> None:
         """Click the middle of an element with the mouse."""
+        for kind in ("mousePressed", "mouseReleased"):
+            place = {**self.middle(selector), "button": "left", "clickCount": 1}
+            self.ask("Input.dispatchMouseEvent", type=kind, **place)
+
+    def point(self, selector: str) -> None:
+        """Move the mouse to the middle of an element."""
+        place = self.middle(selector)
+        self.ask("Input.dispatchMouseEvent", type="mouseMoved", **place)
+
+    def middle(self, selector: str) -> dict[str, float]:
+        """Scroll to an element; give where its middle is in the window."""
         element = f"document.querySelector('{selector}')"
         self.run(f"{element}.scrollIntoView({{block: 'center'}})")
         box = self.run(f"{element}.getBoundingClientRect().toJSON()")
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        for kind in ("mousePressed", "mouseReleased"):
-            place = {"x": x, "y": y, "button": "left", "clickCount": 1}
-            self.ask("Input.dispatchMouseEvent", type=kind, **place)
+        return {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
 
     def picture(self, file: Path) -> None:
         """Write what is seen as a PNG file."""

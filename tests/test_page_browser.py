@@ -24,6 +24,13 @@ SHOWN = """
         [each.querySelector("b").textContent, each.querySelector(".total").textContent])
 """
 NOTICES = "document.querySelector('#notices')"
+FIRST = """
+    new MutationObserver(() => {
+        if (document.querySelector("#word").textContent === "Stale")
+            globalThis.firstDetail ??= document.querySelector("#detail").textContent;
+    }).observe(document.querySelector("#badge"), { childList: true, subtree: true });
+"""
+"""Keeps what the page tells first of a server that is gone: `no news for N s`."""
 WORD = "document.querySelector('#word').textContent"
 
 
@@ -112,8 +119,10 @@ def test_it_outlives_the_server(tmp_path: Path, browser: Browser) -> None:
         wait_shown(tab, len(VOTES))
         tab.wait("document.title.endsWith('/s · Alphabet')")
         icon = tab.run("document.querySelector('#icon').href")
+        tab.run(FIRST)
         first.kill()
         tab.wait(f"{WORD} === 'Stale'")
+        assert tab.run("firstDetail[12]") in {"0", "1", "2", "3"}
         assert "no news for " in tab.text("#detail")
         assert tab.run("document.title") == "Stale · Alphabet"
         assert tab.run("document.querySelector('#icon').href") != icon

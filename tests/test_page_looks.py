@@ -1,5 +1,6 @@
 """The page for whoever looks: colours, sizes, keyboard and screen reader."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,6 +79,20 @@ def test_rejects_are_told(scene: Scene) -> None:
     """What was refused is there by its reason."""
     assert scene.tab.text("#rejects") == "decode1"
     assert "alphabet-replay rejects" in scene.tab.text("#rejects-text")
+
+
+def test_a_chart_tells_a_moment(scene: Scene) -> None:
+    """A pointer on a chart has its figures at that moment told, until it leaves."""
+    tab = scene.tab
+    look_anew(tab)
+    tab.wait("document.querySelectorAll('.line-0[d^=M]').length === 2")
+    assert tab.text("#rate-chart .when") == ""
+    tab.point("#rate-chart svg")
+    moment = tab.text("#rate-chart .when")
+    assert re.fullmatch(r"at \d\d:\d\d:\d\d", moment)
+    assert tab.text("#commit-chart .when") == ""
+    tab.point("h1")
+    assert tab.text("#rate-chart .when") == ""
 
 
 def look_anew(tab: Tab, scheme: str = "light") -> None:

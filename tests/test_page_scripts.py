@@ -107,7 +107,26 @@ def test_steps_of_an_axis_are_round(tab: Tab) -> None:
         (30, 50),
         (501, 1e3),
     ):
-        assert call(tab, "chart", "niceStep", least) == pytest.approx(step)
+        assert call(tab, "scale", "niceStep", least) == pytest.approx(step)
+
+
+@given(st.floats(1e-5, 10), st.floats(1, 1e4))
+@settings(max_examples=20)
+def test_an_axis_has_all_values(tab: Tab, least: float, times: float) -> None:
+    """Each value is between foot and top, above those below it; marks are few."""
+    values = sorted([least, least * times, least * times**0.5])
+    for scale in (f"linearScale({values[-1]})", f"logScale({least}, {values[-1]})"):
+        marks, places, ends = tab.run(
+            f"""import("/static/scale.js").then(({{ linearScale, logScale }}) => {{
+                const {{ marks, share }} = {scale};
+                const ends = [share(marks.at(0)), share(marks.at(-1))];
+                return [marks, {json.dumps(values)}.map(share), ends];
+            }})"""
+        )
+        assert ends == pytest.approx([0, 1])
+        assert -1e-6 <= places[0] <= places[1] <= places[2] <= 1 + 1e-6
+        assert 2 <= len(marks) <= 8
+        assert marks == sorted(marks)
 
 
 def sink(**more: object) -> dict[str, object]:
@@ -163,7 +182,7 @@ def test_one_word_for_a_standing(
     ("restart", "has_totals", "text"),
     [
         ((0, 0.1, None), True, "at once"),
-        ((1000, 0.1, 5), True, "under a second"),
+        ((1000, 0.1, 5), True, "under 1 s"),
         ((1000, 0.1, 5), False, ""),
         ((600_000_000, 0.1, None), True, "about 12 s"),
         ((50_000_000, 10.0, 10_000_000), True, "about 50 s"),

@@ -36,11 +36,9 @@ WRITE_SECONDS_MAX = 10.0
 HEARTBEAT_SECONDS = 5.0
 
 STATIC = Path(__file__).parent / "static"
-OPENAPI = "openapi.json"
-PAGE = "index.html"
 FILES = {
-    "/": PAGE,
-    "/openapi.json": OPENAPI,
+    "/": "index.html",
+    "/openapi.json": "openapi.json",
     **{
         f"/static/{file.name}": file.name
         for file in sorted(STATIC.iterdir())

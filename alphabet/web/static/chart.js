@@ -1,5 +1,7 @@
 // A chart of the past ten minutes, drawn as SVG in CSS pixels: lines over a clock's time, with axes.
 
+import { linearScale, logScale } from "./scale.js";
+
 // How much time is shown, and how far apart its marks are, in seconds: the least that has all entries.
 const SPANS = [[60, 15], [120, 30], [300, 60], [600, 120]];
 const GAP_SECONDS = 3; // Entries further apart than this are not joined.
@@ -10,8 +12,9 @@ const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-dig
 const exactClock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 export class Chart {
-  /** `series` has {key, label} for each line; the first one's area is filled. `format` writes a value. */
-  constructor(figure, series, format) {
+  /** `series` has {key, label} for each line. `format` writes a value. Without `isLog`, the first line's area is filled. */
+  constructor(figure, series, format, isLog = false) {
+    this.isLog = isLog;
     this.series = series;
     this.format = format;
     this.seconds = [];
@@ -65,24 +68,28 @@ export class Chart {
 
   y(value) {
     const height = this.height - EDGE.top - EDGE.bottom;
-    return EDGE.top + (1 - value / this.top) * height;
+    return EDGE.top + (1 - this.scale.share(value)) * height;
   }
 
   draw() {
     if (!this.width || !this.height) return;
     const age = this.until - (this.seconds[0]?.time_seconds ?? this.until);
     [this.span, this.tick] = SPANS.find(([span]) => age <= span) ?? SPANS.at(-1);
-    const values = this.seconds.flatMap((each) => this.series.map(({ key }) => each[key] ?? 0));
-    const most = values.reduce((a, b) => Math.max(a, b), 0);
-    this.step = niceStep(most / 4);
-    this.top = Math.max(Math.ceil(most / this.step), 1) * this.step;
+    this.scale = this.makeScale();
     this.drawGrid();
     this.series.forEach(({ key }, index) => {
       const runs = this.runs(key);
       this.lines[index].setAttribute("d", runs.map(lineOf).join(""));
-      if (index === 0) this.area.setAttribute("d", runs.map((run) => areaOf(run, this.y(0))).join(""));
+      if (index === 0 && !this.isLog) this.area.setAttribute("d", runs.map((run) => areaOf(run, this.y(0))).join(""));
     });
     this.drawLegend();
+  }
+
+  makeScale() {
+    const values = this.seconds.flatMap((each) => this.series.map(({ key }) => each[key]));
+    const most = values.reduce((a, b) => Math.max(a, b ?? 0), 0);
+    if (!this.isLog || most === 0) return linearScale(most);
+    return logScale(values.reduce((a, b) => Math.min(a, b || most), most), most);
   }
 
   /** The line's points, apart where there is nothing for a while. */
@@ -101,7 +108,7 @@ export class Chart {
 
   drawGrid() {
     const marks = [];
-    for (let value = 0; value <= this.top * 1.001; value += this.step) {
+    for (const value of this.scale.marks) {
       const y = this.y(value).toFixed(1);
       marks.push(make("line", { x1: EDGE.left, x2: this.width - EDGE.right, y1: y, y2: y }));
       marks.push(text(EDGE.left - 8, Number(y) + 4, "end", value === 0 ? "0" : this.format(value)));
@@ -162,13 +169,6 @@ export class Chart {
     }
     return found?.second ?? null;
   }
-}
-
-/** The smallest of 1, 2 and 5 times a power of ten that is at least `least`. */
-export function niceStep(least) {
-  if (!(least > 0)) return 1;
-  const power = 10 ** Math.floor(Math.log10(least));
-  return [1, 2, 5, 10].map((each) => each * power).find((each) => each >= least * 0.999);
 }
 
 // A run of one point is a dot: a line of no length, with round ends.

@@ -24,9 +24,10 @@ const charts = [
     [
       { key: "commit_p50_seconds", label: "median" },
       { key: "commit_p99_seconds", label: "99 %" },
-      { key: "commit_max_seconds", label: "longest" },
+      { key: "commit_max_seconds", label: "max" },
     ],
     took,
+    true,
   ),
 ];
 
@@ -79,7 +80,7 @@ function drawHistory() {
   say("rate", newest ? exact(newest.events_per_second) : "–");
   say("peak", newest ? `peak ${exact(peak)} in ${lasted(Math.max(history.length, 1))}` : "");
   say("commit", committed ? took(committed.commit_p50_seconds) : "–");
-  const more = () => `99 %: ${took(committed.commit_p99_seconds)} · longest: ${took(committed.commit_max_seconds)}`;
+  const more = () => `99 %: ${took(committed.commit_p99_seconds)} · max: ${took(committed.commit_max_seconds)}`;
   say("commit-more", committed ? more() : "no commit yet");
   for (const chart of charts) chart.show(history);
 }

@@ -85,7 +85,7 @@ export function replayEstimate(status, hasTotals) {
   if (!isMeasured && !hasTotals) return "";
   // Without a measure: a fifth of what our benchmarks have seen.
   const speed = isMeasured ? replayed / seconds : 5e7;
-  return events / speed < 1 ? "under a second" : `about ${lasted(events / speed)}`;
+  return events / speed < 1 ? "under 1 s" : `about ${lasted(events / speed)}`;
 }
 
 function sentence(text) {
