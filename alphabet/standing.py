@@ -38,11 +38,13 @@ class SourceStanding:
     """All sources of one kind, which is the option that asks for them.
 
     `addresses` are where it listens, HOST:PORT each; none once it has stopped.
+    `connections_max` is the option's bound, or fewer where files are too few for it.
     """
 
     kind: str
     addresses: tuple[str, ...]
     connections: int
+    connections_max: int
     received_bytes: int
 
 
@@ -92,6 +94,7 @@ class Standing:
     sinks: tuple[SinkStanding, ...]
     restart: RestartStanding
     log_file_bytes: int
+    disk_free_bytes: int
     resident_bytes: int
     is_stopping: bool = False
     disk_full: str | None = None

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,7 +154,7 @@ def test_metrics_are_read_by_prometheus(server: Server) -> None:
     """Prometheus's own parser reads the metrics, and they are those of the server."""
     text = ask(server, "/metrics").body.decode()
     families = {each.name: each for each in text_string_to_metric_families(text)}
-    assert all(name.startswith("alphabet_") for name in families)
+    assert all(name.startswith(("alphabet_", "process_")) for name in families)
     assert all(family.documentation for family in families.values())
     assert families["alphabet_events"].samples[0].value == len(VOTES)
     assert families["alphabet_sequence"].samples[0].value == len(VOTES)
@@ -165,6 +166,33 @@ def test_metrics_are_read_by_prometheus(server: Server) -> None:
     assert families["alphabet_sink_lag_events"].samples[0].value == len(VOTES)
     counted = {s.name: s.value for s in families["alphabet_commit_seconds"].samples}
     assert counted["alphabet_commit_seconds_count"] >= 1
+    rejects = {
+        s.labels["reason"]: s.value for s in families["alphabet_rejects"].samples
+    }
+    assert rejects == dict.fromkeys(["compute", "decode", "encode", "frame"], 0)
+
+
+def sampled(server: Server) -> dict[str, float]:
+    """Give each sample of the metrics by its name; of several the last."""
+    text = ask(server, "/metrics").body.decode()
+    return {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_bounds_are_told(tmp_path: Path) -> None:
+    """The metrics tell the bounds on connections and room, and one start per run."""
+    words = ("--http", ANY, "--max-connections", 77)
+    with serving(tmp_path, *words) as server:
+        first, again = sampled(server), sampled(server)
+    assert first["alphabet_connections_max"] == 77
+    assert 0 < first["alphabet_disk_free_bytes"] < shutil.disk_usage(tmp_path).total
+    assert first["process_start_time_seconds"] == again["process_start_time_seconds"]
+    with serving(tmp_path, *words) as server:
+        later = sampled(server)
+    assert later["process_start_time_seconds"] > first["process_start_time_seconds"]
 
 
 def test_every_metric_is_documented(server: Server) -> None:
@@ -173,7 +201,8 @@ def test_every_metric_is_documented(server: Server) -> None:
     names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
     page = Path(__file__).parent.parent.joinpath("docs/HTTP.md").read_text()
     rows = {line.split("`")[1] for line in page.splitlines() if line[:3] == "| `"}
-    assert {row for row in rows if row.startswith("alphabet_")} == names
+    documented = {row for row in rows if row.startswith(("alphabet_", "process_"))}
+    assert documented == names
 
 
 def read_event(stream: Any, name: str) -> Any:  # noqa: ANN401 - a response, a document

@@ -99,6 +99,7 @@ class Look:
             sinks=tuple(sink_standing(sink, sequence) for sink in server.sinks),
             restart=self._restart(sequence),
             log_file_bytes=_file_bytes(server.opened.directory.log_path / DATA_FILE),
+            disk_free_bytes=_free_bytes(server.opened.directory.log_path),
             resident_bytes=_resident_bytes(),
             is_stopping=server.stopping.is_set(),
             disk_full=measures.disk_full,
@@ -124,10 +125,12 @@ def _source_standing(reception: Reception) -> SourceStanding:
         with contextlib.suppress(OSError):
             host, port = listener.socket.getsockname()[:2]
             addresses.append(str(Address(host, port)))
+    limits = reception.limits
     return SourceStanding(
         reception.label,
         tuple(addresses),
         len(reception.connections()),
+        int(min(limits.connections_max, limits.connections_room)),
         reception.received_bytes,
     )
 
@@ -176,6 +179,14 @@ def _newest_snapshot(snapshots: SnapshotDirectory) -> tuple[int | None, float | 
 def _file_bytes(file: Path) -> int:
     with contextlib.suppress(OSError):
         return file.stat().st_size
+    return 0
+
+
+def _free_bytes(place: Path) -> int:
+    """Give the room that the server may use on the disk of `place`."""
+    with contextlib.suppress(OSError):
+        disk = os.statvfs(place)
+        return disk.f_bavail * disk.f_frsize
     return 0
 
 

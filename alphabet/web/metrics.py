@@ -1,13 +1,17 @@
 """The standing as Prometheus has it: names `alphabet_…`, base units, one collector.
 
 Names follow https://prometheus.io/docs/practices/naming/. Each scrape makes them anew
-from one standing, so they fit together.
+from one standing, so they fit together. `process_…` are the client library's own.
 """
 
 from collections.abc import Callable, Iterator
 
 import attrs
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import (
+    PROCESS_COLLECTOR,
+    CollectorRegistry,
+    generate_latest,
+)
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -29,6 +33,8 @@ from alphabet.standing import (
 )
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+REJECT_REASONS = ("compute", "decode", "encode", "frame")
+"""Counted from zero on, so that a first reject is an increase too."""
 
 
 @attrs.define(eq=False)
@@ -59,6 +65,7 @@ def exposition(look: Callable[[], Standing]) -> bytes:
     """Write all metrics as text."""
     registry = CollectorRegistry()
     registry.register(StandingCollector(look))
+    registry.register(PROCESS_COLLECTOR)
     return generate_latest(registry)
 
 
@@ -74,7 +81,8 @@ def _counters(standing: Standing) -> Iterator[Metric]:
     rejects = CounterMetricFamily(
         "alphabet_rejects", "Votes refused, and events that failed", labels=["reason"]
     )
-    for reason, count in sorted(standing.rejects.items()):
+    counts = {**dict.fromkeys(REJECT_REASONS, 0), **standing.rejects}
+    for reason, count in sorted(counts.items()):
         rejects.add_metric([reason], count)
     yield rejects
 
@@ -86,6 +94,11 @@ def _gauges(standing: Standing) -> Iterator[Metric]:
         ("alphabet_inbox_bytes", "What waits to be counted", standing.inbox_bytes),
         ("alphabet_inbox_max_bytes", "What may wait", standing.inbox_bytes_max),
         ("alphabet_log_file_bytes", "The log's file", standing.log_file_bytes),
+        (
+            "alphabet_disk_free_bytes",
+            "Room on the log's disk",
+            standing.disk_free_bytes,
+        ),
         ("alphabet_resident_bytes", "The process's memory", standing.resident_bytes),
         ("alphabet_uptime_seconds", "Since it was ready", standing.uptime_seconds),
         ("alphabet_ready", "1 if votes should be sent here, else 0", is_ready),
@@ -136,13 +149,18 @@ def _ends(standing: Standing) -> Iterator[Metric]:
     connections = GaugeMetricFamily(
         "alphabet_connections", "Senders that are connected", labels=["source"]
     )
+    bound = GaugeMetricFamily(
+        "alphabet_connections_max", "Senders that may be connected", labels=["source"]
+    )
     received = CounterMetricFamily(
         "alphabet_received_bytes", "Bytes read from senders", labels=["source"]
     )
     for source in standing.sources:
         connections.add_metric([source.kind], source.connections)
+        bound.add_metric([source.kind], source.connections_max)
         received.add_metric([source.kind], source.received_bytes)
     yield connections
+    yield bound
     yield received
     yield from _sinks(standing.sinks)
 

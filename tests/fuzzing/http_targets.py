@@ -42,7 +42,7 @@ _NO_TIMES = HistogramStanding((0,), 0.0)
 _TOTALS = Totals(4, {b"a": 8, b"/": 2**64 - 1, b"\xe9": 4})
 _STANDING = Standing(
     *("boot", "version", "alphabet", 1.0, 4, 4, 20, 4, 36, 1, {}, _NO_TIMES, _NO_TIMES),
-    *(0, 1, (), (), RestartStanding(None, None, 4, 0.0, None), 4096, 4096),
+    *(0, 1, (), (), RestartStanding(None, None, 4, 0.0, None), *(4096,) * 3),
 )
 
 
