@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from alphabet import entries
 from alphabet.address import Address
 from alphabet.arrival import Decision
 from alphabet.connector_frames import FRAME_BYTES_MAX, Hello
@@ -138,7 +139,8 @@ class ConnectorSink:
                 except (LogError, RecoveryError) as error:
                     if not self.stopping.is_set():
                         self.fault = error
-                        self.journal.error(f"sink {self.name} has stopped: {error}")
+                        stopped = entries.sink_stopped(sink=self.name, cause=str(error))
+                        self.journal.say(stopped)
                     return
                 else:
                     return
@@ -147,9 +149,13 @@ class ConnectorSink:
                     self.subscription.feed.detach()
             self._failures += 1
             self._await_decision()
-            self.journal.warning(
-                f"sink {self.name}: connection to {self.address} ended: {reason}; "
-                f"goes on after sequence {self.record.sequence}"
+            self.journal.say(
+                entries.sink_lost(
+                    sink=self.name,
+                    address=str(self.address),
+                    cause=reason,
+                    sequence=self.record.sequence,
+                )
             )
 
     @property
@@ -173,9 +179,10 @@ class ConnectorSink:
                 cause = error.strerror or str(error)
                 if cause != told:
                     told = cause
-                    self.journal.warning(
-                        f"sink {self.name}: cannot reach {self.address}: "
-                        f"{cause}; trying on, counting goes on"
+                    self.journal.say(
+                        entries.sink_unreachable(
+                            sink=self.name, address=str(self.address), cause=cause
+                        )
                     )
                 if self.stopping.is_set():
                     return None
@@ -289,19 +296,25 @@ class ConnectorSink:
         self.subscription.begin(sequence)
         self._gathered = Round(sequence)
         if action.refused is None:
-            self.journal.info(
-                f"sink {self.name}: connected to {self.address}, goes on after sequence"
-                f" {sequence}",
-                offset=self.record.offset,
-                sink_offset=self._machine.sink_offset,
+            self.journal.say(
+                entries.sink_connected(
+                    sink=self.name,
+                    address=str(self.address),
+                    sequence=sequence,
+                    offset=self.record.offset,
+                    sink_offset=self._machine.sink_offset,
+                )
             )
             return
         self._failures += 1
         self._round_at = time.monotonic() + retry_seconds(self._failures)
-        self.journal.warning(
-            f"sink {self.name}: {self.address} has refused transaction "
-            f"{action.refused.decode()}; the outputs after sequence {sequence} are "
-            "sent again"
+        self.journal.say(
+            entries.sink_refused(
+                sink=self.name,
+                address=str(self.address),
+                transaction=action.refused.decode(),
+                sequence=sequence,
+            )
         )
 
     def _transmit(self) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
+from alphabet import entries
 from alphabet.arrival import Received
 from alphabet.connection import Connection, Limits, Listener
 from alphabet.connector_in import (
@@ -152,7 +153,7 @@ class ConnectorSources:
         """Close plainly: what is durable was acknowledged when it became so."""
         if self.duplicates:
             count = self.duplicates
-            self.journal.info(f"{count} messages came again, and counted once")
+            self.journal.say(entries.messages_repeated(messages=count))
         for connection in self.reception.connections():
             self.reception.say_farewell(connection)
 
@@ -204,7 +205,8 @@ class ConnectorSources:
     def _note(self, connection: Connection, ending: Ending) -> None:
         """Put on record why a connection was ended."""
         if ending.position is None:
-            self.reception.say(f"{connection.peer}: {ending.reason}")
+            peer, reason = connection.peer, ending.reason
+            self.reception.say(entries.sender_ended(peer=peer, reason=reason))
             return
         fault = FrameFault(ending.position, ending.reason, b"")
         refuse(self.inbox, connection, fault, self.wall_clock_ns())

@@ -10,6 +10,7 @@ import time
 
 import attrs
 
+from alphabet import entries
 from alphabet.journal import Journal
 from alphabet.printing import OutputFormatError, format_outputs
 from alphabet.subscription import Subscription
@@ -58,7 +59,7 @@ class ConsoleSink:
             self.is_connected = False
             self.fault = error
             if not self.stopping.is_set():
-                self.journal.error(f"--out - has stopped: {error}")
+                self.journal.say(entries.console_stopped(cause=str(error)))
         finally:
             self.subscription.feed.detach()
 

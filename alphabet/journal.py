@@ -1,110 +1,138 @@
 """What the server says about itself, on standard error.
 
-Lines go through a bounded queue to a thread of their own, so a slow, full or closed
-standard error never blocks a commit: lines that find no room are counted, and the
-count is told later. `text` is for people, `json` for machines, `auto` asks whether a
-terminal is there.
+Entries go through a bounded queue to a thread of their own, so a slow, full or closed
+standard error never blocks a commit: those that find no room are counted, and the count
+is told later. The thread paces what repeats itself. `text` is for people, `json` for
+machines, `auto` asks whether a terminal is there.
 """
 
+import contextlib
+import math
 import queue
 import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import attrs
 
+from alphabet import entries
+from alphabet.entries import Entry
+from alphabet.repeats import Repeats
 from alphabet.thread import start_thread
 
-LINES_MAX = 1000
+ENTRIES_MAX = 1000
 CLOSE_SECONDS_MAX = 1.0
 
 
 @attrs.define(eq=False)
-class _LineQueue:
-    """Where structlog hands over finished lines; a `WrappedLogger` for it."""
+class Journal:
+    """Says what happened, one line each."""
 
     _stream: TextIO
-    _lines: queue.Queue[str | None] = attrs.field(
-        factory=lambda: queue.Queue(LINES_MAX), init=False
+    _render: Callable[[dict[str, Any]], str]
+    _clock: Callable[[], float] = time.monotonic
+    _entries: queue.Queue[tuple[float, Entry] | None] = attrs.field(
+        factory=lambda: queue.Queue(ENTRIES_MAX), init=False
     )
-    _dropped: int = attrs.field(default=0, init=False)
+    _repeats: Repeats = attrs.field(factory=Repeats, init=False)
+    _lost: int = attrs.field(default=0, init=False)
     _thread: threading.Thread = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Start the thread that writes."""
-        self._thread = start_thread("journal", self._write)
-
-    def msg(self, line: str) -> None:
-        """Queue a line, or count it where there is no room."""
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
-            self._dropped += 1
-
-    debug = info = warning = error = msg
-
-    def close(self) -> None:
-        """Write what is queued, for a moment at most."""
-        try:
-            self._lines.put(None, timeout=CLOSE_SECONDS_MAX)
-        except queue.Full:
-            return
-        self._thread.join(CLOSE_SECONDS_MAX)
-
-    def _write(self) -> None:
-        while (line := self._lines.get()) is not None:
-            dropped, self._dropped = self._dropped, 0
-            if dropped:
-                line = f"{line}\n({dropped} lines before this one found no room)"
-            try:
-                self._stream.write(line + "\n")
-                self._stream.flush()
-            except (OSError, ValueError):
-                self._dropped += dropped + 1
-
-
-@attrs.frozen
-class Journal:
-    """Says what happened, one line each; `fields` are for machines."""
-
-    _queue: _LineQueue
-    _logger: Any
+        self._thread = start_thread("journal", self._write_all)
 
     @classmethod
     def open(cls, stream: TextIO, log_format: str = "auto") -> "Journal":
         """Begin to write to a stream, as `text`, `json` or what suits it (`auto`)."""
-        import structlog
-
         is_terminal = stream.isatty()
         if log_format == "text" or (log_format == "auto" and is_terminal):
-            renderer: Any = structlog.dev.ConsoleRenderer(
-                colors=is_terminal, pad_event_to=0
-            )
-        else:
-            renderer = structlog.processors.JSONRenderer()
-        lines = _LineQueue(stream)
-        logger = structlog.wrap_logger(
-            lines,
-            processors=[
-                structlog.processors.add_log_level,
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                renderer,
-            ],
-            wrapper_class=structlog.make_filtering_bound_logger(0),
-        )
-        return cls(lines, logger)
+            return cls(stream, _text_renderer(has_colors=is_terminal))
+        return cls(stream, _json_renderer())
 
-    def info(self, event: str, **fields: object) -> None:
-        """Say something that is as it should be."""
-        self._logger.info(event, **fields)
-
-    def warning(self, event: str, **fields: object) -> None:
-        """Say something that somebody should look at."""
-        self._logger.warning(event, **fields)
-
-    def error(self, event: str, **fields: object) -> None:
-        """Say something that does not work any more."""
-        self._logger.error(event, **fields)
+    def say(self, entry: Entry) -> None:
+        """Queue an entry, or count it where there is no room."""
+        try:
+            self._entries.put_nowait((time.time(), entry))
+        except queue.Full:
+            self._lost += 1
 
     def close(self) -> None:
         """Write what is queued, for a moment at most."""
-        self._queue.close()
+        try:
+            self._entries.put(None, timeout=CLOSE_SECONDS_MAX)
+        except queue.Full:
+            return
+        self._thread.join(CLOSE_SECONDS_MAX)
+
+    def _write_all(self) -> None:
+        is_open = True
+        while is_open:
+            due_at = self._repeats.due_at
+            seconds = None if due_at is None else max(due_at - self._clock(), 0)
+            with contextlib.suppress(queue.Empty):
+                item = self._entries.get(timeout=seconds)
+                is_open = item is not None
+                if item is not None:
+                    self._take(*item)
+            for entry in self._repeats.due(self._clock() if is_open else math.inf):
+                self._write(time.time(), entry)
+
+    def _take(self, at: float, entry: Entry) -> None:
+        for each in self._repeats.note(entry, self._clock()):
+            self._write(at, each)
+
+    def _write(self, at: float, entry: Entry) -> None:
+        lost, self._lost = self._lost, 0
+        lines = [self._line(at, entry)]
+        if lost:
+            lines.insert(0, self._line(at, entries.entries_lost(entries=lost)))
+        try:
+            self._stream.write("".join(lines))
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._lost += lost + entry.count
+
+    def _line(self, at: float, entry: Entry) -> str:
+        when = datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")
+        fields = {
+            "timestamp": when.removesuffix("+00:00") + "Z",
+            "level": entry.kind.level,
+            "kind": entry.kind.name,
+            "event": entry.text,
+            "count": entry.count,
+            **entry.facts,
+        }
+        return self._render(fields) + "\n"
+
+
+def _json_renderer() -> Callable[[dict[str, Any]], str]:
+    """Give what writes all of an entry as one object."""
+    from structlog.processors import JSONRenderer
+
+    render = JSONRenderer()
+    return lambda fields: str(render(None, fields["level"], fields))
+
+
+def _text_renderer(*, has_colors: bool) -> Callable[[dict[str, Any]], str]:
+    """Give what writes an entry for people: when, how bad, and its sentence."""
+    from structlog.dev import ConsoleRenderer
+
+    render = ConsoleRenderer(colors=has_colors, pad_event_to=0)
+
+    def write(fields: dict[str, Any]) -> str:
+        shown = {name: fields[name] for name in ("timestamp", "level")}
+        shown["event"] = printable(fields["event"])
+        return str(render(None, fields["level"], shown))
+
+    return write
+
+
+def printable(text: str) -> str:
+    """Write what is no character to look at by its number: peers send anything."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode()
+        for each in text
+    )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 
+from alphabet import entries
 from alphabet.address import Address
 from alphabet.journal import Journal
 
@@ -71,7 +72,7 @@ def page_socket(
         except BindError as error:
             if is_given:
                 raise
-            journal.info(f"{error.address} is taken: the page has another port")
+            journal.say(entries.page_moved(address=str(error.address)))
             listener = stack.enter_context(_listening(Address(address.host, 0)))
         yield listener
 

@@ -9,6 +9,7 @@ from typing import Self
 
 import attrs
 
+from alphabet import entries
 from alphabet.connector_frames import NO_POINT
 from alphabet.journal import Journal
 from log.block import Point
@@ -62,9 +63,7 @@ class LostTail:
             return
         last = log.tail.sequence
         named = ", ".join(f"{subject} at {at}" for subject, at in self.subjects())
-        journal.warning(
-            f"the log ends at {last}, before {named}: they go on from the log's end"
-        )
+        journal.say(entries.tail_lost(sequence=last, subjects=named))
         cursors = {
             name: attrs.evolve(cursor, sequence=last)
             for name, cursor in self.cursors.items()

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
+from alphabet import entries
 from alphabet.connection import (
     RECEIVE_BYTES,
     Connection,
@@ -27,6 +28,7 @@ from alphabet.connection import (
     explain_tls,
     set_reset,
 )
+from alphabet.entries import Entry
 from alphabet.framing import FrameFault
 from alphabet.host import Host
 from alphabet.inbox import Inbox
@@ -76,9 +78,7 @@ class Reception:
     _is_paused: bool = attrs.field(default=False, init=False)
     _is_stopping: bool = attrs.field(default=False, init=False)
     _is_ending: bool = attrs.field(default=False, init=False)
-    _lines: PacedLines = attrs.field(
-        factory=lambda: PacedLines("turned away"), init=False
-    )
+    _lines: PacedLines = attrs.field(factory=PacedLines, init=False)
     _rests: Rests = attrs.field(factory=Rests, init=False)
     _accept_at: float = attrs.field(default=0.0, init=False)
     _tick_at: float = attrs.field(default=0.0, init=False)
@@ -137,13 +137,13 @@ class Reception:
             if self._is_heard(connection) and is_said:
                 self.watch(connection)
 
-    def say(self, line: str) -> None:
+    def say(self, entry: Entry) -> None:
         """Say that a peer was turned away, or at least count it."""
-        self._warn(self._lines.note(line, self.clock()))
+        self._say(self._lines.note(entry, self.clock()))
 
-    def _warn(self, line: str | None) -> None:
-        if line is not None:
-            self.journal.warning(line)
+    def _say(self, entry: Entry | None) -> None:
+        if entry is not None:
+            self.journal.say(entry)
 
     def watch(self, connection: Connection) -> None:
         """Read what a connection sends, whenever reading goes on."""
@@ -228,10 +228,8 @@ class Reception:
                     return
                 continue
             if len(self._connections) >= self.limits.connections_max:
-                self.say(
-                    f"refused {peer}: {self.limits.connections_max} connections are "
-                    "open (--max-connections)"
-                )
+                most = self.limits.connections_max
+                self.say(entries.sender_refused(peer=peer, connections_max=most))
                 accepted.close()
                 continue
             reader = self.host.frame_reader(listener)
@@ -243,9 +241,8 @@ class Reception:
     def _pause_accepting(self, cause: str) -> None:
         if not self._has_told_pause:
             self._has_told_pause = True
-            self.journal.warning(
-                f"new senders wait: {cause}; {len(self._connections)} are connected"
-            )
+            count = len(self._connections)
+            self.journal.say(entries.senders_wait(cause=cause, connections=count))
         for listener in self.listeners:
             with contextlib.suppress(KeyError):
                 self._traffic.unregister(listener.socket)
@@ -365,7 +362,7 @@ class Reception:
 
     def _end(self) -> None:
         """Let the host end its connections, and those be heard out."""
-        self._warn(self._lines.due(float("inf")))
+        self._say(self._lines.due(float("inf")))
         with contextlib.suppress(KeyError):
             self._control.unregister(self._traffic)
         self.host.heed()
@@ -383,7 +380,7 @@ class Reception:
         if now < self._tick_at or self._is_stopping:
             return
         self._tick_at = now + TICK_SECONDS
-        self._warn(self._lines.due(now))
+        self._say(self._lines.due(now))
         if self._accept_at and now >= self._accept_at:
             self._accept_at = 0.0
             self._listen()

@@ -6,6 +6,7 @@ import select
 import signal
 from typing import TYPE_CHECKING
 
+from alphabet import entries
 from alphabet.thread import start_thread
 from alphabet.waker import Waker
 
@@ -33,6 +34,6 @@ def _serve(waker: Waker, certificates: Certificates, journal: Journal) -> None:
         try:
             certificates.reload()
         except TlsFileError as error:
-            journal.error(f"{error}; the certificates of before are kept")
+            journal.say(entries.certificates_kept(cause=str(error)))
         else:
-            journal.info("certificates were read again, for new connections")
+            journal.say(entries.certificates_renewed())

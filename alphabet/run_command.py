@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 import click
 
+from alphabet import entries
 from alphabet.address import Address, AddressError, NamedAddress, parse_named_address
 from alphabet.assembly import PipelineError, Settings, assembled
 from alphabet.command_line import (
@@ -264,10 +265,7 @@ def run(**options: Any) -> None:  # noqa: ANN401 - every option, by its name
 def _serve(settings: Settings, machine: Machine, journal: Journal) -> None:
     """Assemble a server, say that it is ready, and run it."""
     for state in machine.pickled:
-        journal.warning(
-            f"state {state!r} goes through pickle: give its builder dump and load, or "
-            "the module serialize and deserialize"
-        )
+        journal.say(entries.state_pickled(state=state))
     with assembled(settings, machine, journal) as server:
         server.wake_on_signals()
         for number in (signal.SIGTERM, signal.SIGINT):

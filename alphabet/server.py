@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from alphabet import entries
 from alphabet.arrival import Decision
 from alphabet.connection import Connection
 from alphabet.connector_sink import ConnectorSink
@@ -274,7 +275,7 @@ class Server:
                 rejection.connection.refused += rejection.count
         self.inbox.judge()
         for line in self.digest.note(rejections, now):
-            self.journal.warning(line)
+            self.journal.say(line)
         self._say_summary(now)
         engine.ride(self._moved_cursors())
         batch = engine.seal(now, received_at=received_at)
@@ -312,10 +313,14 @@ class Server:
             self.opened.log.commit(batch.transaction)
         except DiskFullError as error:
             self.measures.disk_full = str(error)
-            self.journal.error(str(error))
+            self.journal.say(
+                entries.disk_full(sequence=error.sequence, cause=str(error))
+            )
             self._pause_reading(is_paused=True)
             self._store_when_there_is_room(batch, error)
-            self.journal.info("there is room on the disk again: counting goes on")
+            self.journal.say(
+                entries.disk_has_room(sequence=self.opened.log.tail.sequence)
+            )
             self.measures.disk_full = None
             self._pause_reading(is_paused=False)
         self.measures.note_commit(batch.transaction, time.monotonic() - started)
@@ -370,14 +375,16 @@ class Server:
     def _say_summary(self, now: float) -> None:
         summary = self.digest.summary(now)
         if summary is not None:
-            self.journal.warning(summary)
+            self.journal.say(summary)
 
     def _say_goodbye(self) -> None:
         self._say_summary(float("inf"))
-        self.journal.info(
-            f"stopped after sequence {self.engine.durable.sequence}",
-            rejected=sum(self.digest.counts.values()),
-            partial_frames=sum(each.partial_frames for each in self.receptions),
+        self.journal.say(
+            entries.stopped(
+                sequence=self.engine.durable.sequence,
+                rejected=sum(self.digest.counts.values()),
+                partial_frames=sum(each.partial_frames for each in self.receptions),
+            )
         )
 
 

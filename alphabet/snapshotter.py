@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 import attrs
 
+from alphabet import entries
 from alphabet.journal import Journal
 from alphabet.machine import Capture, Machine
 from log.errors import LogError
@@ -58,9 +59,8 @@ class Snapshotter:
             self.snapshots.write(snapshot)
             self.snapshots.prune(self._lowest_floor())
         except (OSError, LogError) as error:
-            self.journal.warning(
-                f"no snapshot at sequence {capture.sequence}: {error}; "
-                "a restart replays more until one can be written"
+            self.journal.say(
+                entries.snapshot_failed(sequence=capture.sequence, cause=str(error))
             )
 
     def _lowest_floor(self) -> int | None:

@@ -14,6 +14,7 @@ from typing import Self
 
 import attrs
 
+from alphabet import entries
 from alphabet.connector_out import NO_TRANSACTION
 from alphabet.journal import Journal
 from alphabet.lost_tail import LostTail
@@ -126,7 +127,9 @@ class Opened:
         last_sequence = self.log.tail.sequence
         for name in forgotten:
             if name not in known:
-                raise SinkError(f"no sink {name!r} to forget ({_known(known)})")
+                raise SinkError(
+                    f"no sink {name!r} to forget (known sinks: {_known(known)})"
+                )
         known = {name: known[name] for name in known if name not in forgotten}
         _check_kinds(known, names, two_phase)
         new = [name for name in names if name not in known]
@@ -148,8 +151,8 @@ class Opened:
             for name in new
         }
         for name in new:
-            journal.info(
-                f"sink {name} is new: starts after sequence {start} ({_known(known)})"
+            journal.say(
+                entries.sink_new(sink=name, sequence=start, known=_known(known))
             )
         # One that is forgotten and named anew has a row again, not none.
         gone = tuple(name for name in forgotten if name not in cursors)
@@ -165,7 +168,7 @@ class Opened:
 
 
 def _known(cursors: Mapping[str, Cursor]) -> str:
-    return f"known sinks: {', '.join(sorted(cursors)) or 'none'}"
+    return ", ".join(sorted(cursors)) or "none"
 
 
 def _check_kinds(
@@ -217,11 +220,16 @@ def _set_aside(
         if notice.is_broken:
             failpoint.reach("recover.set_aside")
             aside = snapshots.set_aside(notice.sequence, BROKEN)
-            journal.warning(f"set aside {aside.name}: {notice.reason}")
+            journal.say(
+                entries.snapshot_set_aside(file=aside.name, reason=notice.reason)
+            )
         else:
-            journal.warning(
-                f"snapshot {notice.sequence} is passed over: {notice.reason}"
+            journal.say(
+                entries.snapshot_passed_over(
+                    sequence=notice.sequence, reason=notice.reason
+                )
             )
     for sequence in recovered.ahead:
         aside = snapshots.set_aside(sequence, AHEAD)
-        journal.warning(f"set aside {aside.name}: the log's tail was lost")
+        reason = "the log's tail was lost"
+        journal.say(entries.snapshot_set_aside(file=aside.name, reason=reason))

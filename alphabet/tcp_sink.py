@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from alphabet import entries
 from alphabet.address import Address
 from alphabet.delivery import Delivery
 from alphabet.dialing import dial
@@ -141,10 +142,13 @@ class TcpSink:
                     return
                 if ending is Ending.RESET:
                     self.delivery.rewind()
-            self.journal.warning(
-                f"sink {self.name}: connection to {self.address} {ending.value}"
-                f"{self._fault}; "
-                f"goes on after sequence {self.delivery.cursor.sequence}"
+            self.journal.say(
+                entries.sink_lost(
+                    sink=self.name,
+                    address=str(self.address),
+                    cause=f"{ending.value}{self._fault}",
+                    sequence=self.delivery.cursor.sequence,
+                )
             )
             if self.certificates is not None:
                 # Whom a receiver refuses in TLS 1.3, it has let connect before.
@@ -154,7 +158,7 @@ class TcpSink:
         if not self.stopping.is_set():
             self.subscription.feed.detach()
             self.fault = error
-            self.journal.error(f"sink {self.name} has stopped: {error}")
+            self.journal.say(entries.sink_stopped(sink=self.name, cause=str(error)))
 
     def _connect(self) -> "socket.socket | SecureSocket | None":
         """Connect, trying for ever; None when the server stops first."""
@@ -168,9 +172,10 @@ class TcpSink:
                 cause = error.strerror or str(error)
                 if cause != self._told:
                     self._told = cause
-                    self.journal.warning(
-                        f"sink {self.name}: cannot reach {self.address}: "
-                        f"{cause}; trying on, counting goes on"
+                    self.journal.say(
+                        entries.sink_unreachable(
+                            sink=self.name, address=str(self.address), cause=cause
+                        )
                     )
                 if self.stopping.is_set():
                     return None
@@ -178,9 +183,14 @@ class TcpSink:
                 wait_seconds = min(2 * wait_seconds, RETRY_SECONDS_MAX)
             else:
                 self._told = None
-                self.journal.info(
-                    f"sink {self.name}: connected to {self.address}, goes on after "
-                    f"sequence {self.delivery.cursor.sequence}"
+                self.journal.say(
+                    entries.sink_connected(
+                        sink=self.name,
+                        address=str(self.address),
+                        sequence=self.delivery.cursor.sequence,
+                        offset=self.delivery.cursor.offset,
+                        sink_offset=None,
+                    )
                 )
                 return connection
         return None

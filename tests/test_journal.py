@@ -9,16 +9,26 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import attrs
 import pytest
 
 from alphabet import journal as journal_module
-from alphabet.journal import LINES_MAX, Journal
-from tests.process import Server, replay, wait_until
+from alphabet.entries import (
+    KINDS,
+    Entry,
+    messages_repeated,
+    page_ended,
+    sender_ended,
+    sink_lost,
+)
+from alphabet.journal import ENTRIES_MAX, Journal
+from tests.process import Server, replay, serving, wait_until
 
 SECONDS_MAX = 20.0
+FLAPS = 100
+LOST = "entries-lost"
 PIPE_BYTES = 4096
 
 
@@ -30,10 +40,10 @@ def in_time(work: Callable[[], object]) -> None:
     assert not thread.is_alive(), "it is blocked"
 
 
-def say(journal: Journal, lines: int) -> None:
-    """Say some lines."""
-    for number in range(lines):
-        journal.info("line", number=number)
+def say(journal: Journal, entries: int) -> None:
+    """Say something, so many times."""
+    for number in range(entries):
+        journal.say(messages_repeated(messages=number))
 
 
 @attrs.define
@@ -68,40 +78,46 @@ class TestLines:
         """All lines are there when the journal is closed, in the order of the calls."""
         stream = io.StringIO()
         journal = Journal.open(stream, "json")
-        for number in range(50):
-            journal.info("line", number=number)
+        say(journal, 50)
         journal.close()
-        lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-        assert [line["number"] for line in lines] == list(range(50))
+        assert [line["messages"] for line in read(stream)] == list(range(50))
 
-    def test_json_has_level_time_event_and_fields(self) -> None:
-        """For machines a line is an object."""
+    def test_json_has_the_kind_and_all_its_facts(self) -> None:
+        """For machines a line is an object, whose keys its kind decides."""
         stream = io.StringIO()
         journal = Journal.open(stream, "json")
-        journal.info("one")
-        journal.warning("two", sequence=2)
-        journal.error("three", peer="\x1b")
+        journal.say(messages_repeated(messages=2))
+        journal.say(sender_ended(peer="p", reason="\x1b[1m\n\udcff"))
+        journal.say(page_ended(cause="\N{SNOWMAN}"))
         journal.close()
-        lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-        assert [(line["level"], line["event"]) for line in lines] == [
-            ("info", "one"),
-            ("warning", "two"),
-            ("error", "three"),
+        lines = read(stream)
+        assert [(line["level"], line["kind"]) for line in lines] == [
+            ("info", "messages-repeated"),
+            ("warning", "sender-ended"),
+            ("error", "page-ended"),
         ]
-        assert lines[1]["sequence"] == 2
-        assert all(line["timestamp"].endswith("Z") for line in lines)
+        always = ["timestamp", "level", "kind", "event", "count"]
+        for line in lines:
+            assert [*line] == [*always, *KINDS[line["kind"]].facts]
+            assert line["timestamp"].endswith("Z")
+        assert lines[0]["event"] == "2 messages came again, and counted once"
+        assert lines[1]["reason"] == "\x1b[1m\n\udcff"
+        assert stream.getvalue().isascii()
         assert "\x1b" not in stream.getvalue()
 
     def test_text_is_for_people(self) -> None:
-        """Text has the level, the event and the fields, and no colours in a file."""
+        """Text has the level and the sentence, without colours in a file.
+
+        Whatever a peer has put there, it is a line, and says nothing to a terminal.
+        """
         stream = io.StringIO()
         journal = Journal.open(stream, "text")
-        journal.warning("something is wrong", sequence=2)
+        journal.say(sender_ended(peer="p", reason="\x1b[1m\n\x9b\udcff \xe9"))
         journal.close()
         line = stream.getvalue()
         assert "warning" in line
-        assert line.endswith("something is wrong sequence=2\n")
-        assert "\x1b" not in line
+        assert line.endswith("] p: \\x1b[1m\\n\\x9b\\udcff \xe9\n")
+        assert line.count("\n") == 1
 
     @pytest.mark.parametrize(("is_terminal", "is_json"), [(True, False), (False, True)])
     def test_auto_asks_for_a_terminal(
@@ -115,9 +131,67 @@ class TestLines:
         stream = io.StringIO()
         monkeypatch.setattr(stream, "isatty", lambda: is_terminal)
         journal = Journal.open(stream)
-        journal.info("here")
+        say(journal, 1)
         journal.close()
         assert stream.getvalue().startswith("{") == is_json
+
+
+class TestRepeats:
+    """What is said again and again."""
+
+    def test_the_first_at_once_then_a_sum(self) -> None:
+        """A fault that repeats is said, and summed up while it goes on and at the end.
+
+        Another fault meanwhile is said at once.
+        """
+        stream = io.StringIO()
+        journal = Journal.open(stream, "json")
+        for number in range(100):
+            journal.say(lost("a", number))
+        journal.say(lost("b", 7))
+        wait_until(lambda: len(read(stream)) == 3, "a sum")
+        for number in range(100, 150):
+            journal.say(lost("a", number))
+        journal.close()
+        told = [
+            (line["sink"], line["count"], line["sequence"]) for line in read(stream)
+        ]
+        assert told == [("a", 1, 0), ("b", 1, 7), ("a", 99, 99), ("a", 50, 149)]
+        assert read(stream)[-1]["event"].startswith("50 more like it; the last: sink a")
+
+    def test_a_sum_does_not_wait_for_a_pause(self) -> None:
+        """What is due is said while other entries keep coming."""
+        stream = Busy()
+        journal = Journal.open(stream, "json")
+        stream.on_write = lambda: say(journal, 1)
+        journal.say(lost("a", 0))
+        journal.say(lost("a", 1))
+        try:
+            wait_until(
+                lambda: stream.getvalue().count("sink-lost") == 2,
+                "a sum between other entries",
+            )
+        finally:
+            stream.on_write = lambda: None
+            journal.close()
+
+    def test_a_sink_that_flaps_is_some_lines(self, tmp_path: Path) -> None:
+        """A receiver that closes each connection at once is told of now and then.
+
+        Each of its connections is told of, all the same.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = f"127.0.0.1:{listener.getsockname()[1]}"
+            with serving(tmp_path, "--out", address) as server:
+                for _ in range(FLAPS):
+                    listener.accept()[0].close()
+                assert server.stop() == 0
+                entries = server.entries()
+        for kind in ("sink-connected", "sink-lost"):
+            counts = [each["count"] for each in entries if each["kind"] == kind]
+            assert counts[0] == 1
+            assert sum(counts) >= FLAPS
+            assert len(counts) <= FLAPS // 4
 
 
 class TestBlocked:
@@ -132,7 +206,7 @@ class TestBlocked:
         """
         monkeypatch.setattr(journal_module, "CLOSE_SECONDS_MAX", 0.01)
         journal = Journal.open(pipe.stream, "json")
-        said = 3 * LINES_MAX
+        said = 3 * ENTRIES_MAX
         in_time(lambda: say(journal, said))
         in_time(journal.close)
         monkeypatch.setattr(journal_module, "CLOSE_SECONDS_MAX", SECONDS_MAX)
@@ -142,10 +216,10 @@ class TestBlocked:
         journal.close()
         pipe.stream.close()
         reading.join(SECONDS_MAX)
-        written = [line for line in heard if line.startswith("{")]
-        counts = [line.split()[0] for line in heard if line.startswith("(")]
-        assert len(written) >= LINES_MAX
-        assert len(written) + sum(int(count[1:]) for count in counts) == said
+        lines = [json.loads(line) for line in heard]
+        lost = [line["entries"] for line in lines if line["kind"] == LOST]
+        assert len(lines) - len(lost) >= ENTRIES_MAX
+        assert len(lines) - len(lost) + sum(lost) == said
 
 
 class TestClosed:
@@ -187,12 +261,11 @@ class TestClosed:
         """When a stream works again, the lines that were lost are told."""
         stream = Flaky(failures=3)
         journal = Journal.open(stream, "json")
-        for _ in range(4):
-            journal.info("line")
+        say(journal, 4)
         journal.close()
-        written = stream.getvalue().splitlines()
-        assert len(written) == 2
-        assert written[1] == "(3 lines before this one found no room)"
+        lost, line = read(stream)
+        assert (lost["kind"], lost["entries"]) == (LOST, 3)
+        assert line["messages"] == 3
 
 
 def submit_one(address: tuple[str, int]) -> bool:
@@ -204,6 +277,28 @@ def submit_one(address: tuple[str, int]) -> bool:
             return sender.recv(1) == b""
     except ConnectionError:
         return False
+
+
+def read(stream: io.StringIO) -> list[dict[str, Any]]:
+    """Read whole lines of JSON."""
+    whole = stream.getvalue().rpartition("\n")[0]
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def lost(sink: str, sequence: int) -> Entry:
+    """Make a fault that repeats."""
+    return sink_lost(sink=sink, address="a:1", cause="reset", sequence=sequence)
+
+
+class Busy(io.StringIO):
+    """A stream that makes work of each line."""
+
+    on_write: Callable[[], None]
+
+    def write(self, text: str) -> int:
+        """Write, and do what comes of it."""
+        self.on_write()
+        return super().write(text)
 
 
 class Flaky(io.StringIO):

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alphabet.entries import Entry, reject_noted
 from alphabet.intake import Rejection
-from alphabet.reject_digest import RejectDigest, describe_reject
+from alphabet.reject_digest import RejectDigest
 from log.row import Reject
 from tests.samples import REJECT
 
@@ -35,11 +36,13 @@ class TestLines:
         digest = RejectDigest()
         one, two = Connection(), Connection()
         lines = digest.note(rejections(one, "a", "b") + rejections(two, "c"), 0)
-        assert [line[-1] for line in lines] == ["a"]
-        assert str(digest.summary(1)).startswith(
-            "2 more rejected or failed; the last: "
-        )
-        assert [line[-1] for line in digest.note(rejections(None, "d"), 2)] == ["d"]
+        assert [line.text[-1] for line in lines] == ["a"]
+        summary = digest.summary(1)
+        assert summary is not None
+        assert summary.text.startswith("2 more rejected or failed; the last: ")
+        assert [line.text[-1] for line in digest.note(rejections(None, "d"), 2)] == [
+            "d"
+        ]
 
     @given(st.lists(st.tuples(st.integers(0, 3), seconds, st.integers(1, 5))))
     def test_every_reject_is_counted(self, steps: list[tuple[int, float, int]]) -> None:
@@ -47,7 +50,7 @@ class TestLines:
         digest = RejectDigest()
         connections = [Connection(), Connection(), Connection()]
         now = 0.0
-        lines: list[str | None] = []
+        lines: list[Entry | None] = []
         for number, seconds, count in steps:
             connection = connections[number] if number < 3 else None
             found = rejections(connection, "cause")
@@ -56,12 +59,11 @@ class TestLines:
             now += seconds
             lines.append(digest.summary(now))
         lines.append(digest.summary(float("inf")))
-        said = [line for line in lines if line is not None]
-        told = sum(int(each.split()[0]) if " more " in each else 1 for each in said)
+        told = sum(line.count for line in lines if line is not None)
         assert told == digest.counts["decode"] == sum(count for *_, count in steps)
 
 
-class TestDescribeReject:
+class TestRejectNoted:
     """A reject as a line."""
 
     @pytest.mark.parametrize(
@@ -83,4 +85,4 @@ class TestDescribeReject:
     )
     def test_it_says_who_where_and_why(self, reject: Reject, line: str) -> None:
         """The line names the peer and the place, or the event, and the cause."""
-        assert describe_reject(reject) == line
+        assert reject_noted(reject).text == line

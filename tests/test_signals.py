@@ -203,7 +203,7 @@ class TestStop:
                 with pytest.raises(ConnectionResetError):
                     sender.recv(1)
         entry = server.entries()[-1]
-        assert entry["event"] == f"stopped after sequence {len(VOTES)}"
+        assert (entry["kind"], entry["sequence"]) == ("stopped", len(VOTES))
         assert (entry["partial_frames"], entry["rejected"]) == (1, 0)
 
     def test_snapshot(self, tmp_path: Path) -> None:

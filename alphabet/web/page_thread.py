@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import attrs
 
+from alphabet import entries
 from alphabet.thread import start_thread
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class PageThread:
         try:
             asyncio.run(self._serve())
         except Exception as error:  # noqa: BLE001 - counting goes on without a page
-            self.journal.error(f"the page has ended: {error!r}; counting goes on")
+            self.journal.say(entries.page_ended(cause=repr(error)))
 
     async def _serve(self) -> None:
         import asyncio

@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 import attrs
 from aiohttp import web
 
+from alphabet import entries
 from alphabet.standing import unready_reasons
 from alphabet.totals_board import Totals
 from alphabet.web import documents
@@ -123,8 +124,8 @@ class Site:
         if isinstance(error, web.HTTPNotFound):
             detail = f"there is nothing at {request.path}"
             return ProblemError(404, "Not found", detail).response()
-        self.look.server.journal.error(
-            f"the page cannot answer {request.path}: {error!r}"
+        self.look.server.journal.say(
+            entries.page_fault(path=request.path, cause=repr(error))
         )
         detail = f"{type(error).__name__}; the server's journal says more"
         return ProblemError(500, "Internal error", detail).response()

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import attrs
 
+from alphabet.entries import Entry
 from alphabet.standing import HistogramStanding, RestartStanding, Standing
 from alphabet.totals_board import Totals
 from alphabet.web.event_hub import EventHub
@@ -52,8 +53,8 @@ class _Journal:
 
     errors: list[str] = attrs.Factory(list)
 
-    def error(self, line: str) -> None:
-        self.errors.append(line)
+    def say(self, entry: Entry) -> None:
+        self.errors.append(entry.text)
 
 
 @attrs.frozen

@@ -14,6 +14,7 @@ import attrs
 
 from alphabet.address import Address, NamedAddress
 from alphabet.connection import Limits
+from alphabet.entries import Entry
 from alphabet.inbox import ARRIVAL_BYTES
 from alphabet.machine import Machine
 from log import failpoint
@@ -65,13 +66,11 @@ class Draw:
 class Journal:
     """What the server of now has said."""
 
-    say: Callable[[str], None]
+    hear: Callable[[str], None]
 
-    def info(self, event: str, **_: object) -> None:
-        """Take a line."""
-        self.say(event)
-
-    warning = error = info
+    def say(self, entry: Entry) -> None:
+        """Take an entry."""
+        self.hear(entry.text)
 
 
 @attrs.define(eq=False)
