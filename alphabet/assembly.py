@@ -79,6 +79,7 @@ class Settings:
     http: Address | None = None
     is_http_given: bool = False
     """Whether that very port must be had; else a free one will do."""
+    http_names: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
@@ -311,8 +312,12 @@ def _page(settings: Settings, journal: Journal) -> Iterator[PageThread | None]:
         return
     is_given = settings.is_http_given
     with page_socket(settings.http, journal, is_given=is_given) as listener:
+        names = (settings.http.host, *settings.http_names)
         yield PageThread(
-            listener, settings.http.host, journal, certificates=settings.certificates
+            listener,
+            frozenset(name.lower() for name in names),
+            journal,
+            certificates=settings.certificates,
         )
 
 

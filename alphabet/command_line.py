@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -32,6 +33,9 @@ _TLS_HELP = {
 }
 INTERRUPTED = 130
 """The exit code of a command that Ctrl-C ended, as shells have it."""
+
+HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+"""What a host is called, in ASCII: labels with dots between."""
 
 _RANGES = (click.IntRange, click.FloatRange)
 _STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2
@@ -79,6 +83,28 @@ class AddressType(click.ParamType[Address | str]):
             return parse_address(str(value))
         except AddressError as error:
             self.fail(str(error), param, ctx)
+
+
+class HostNameType(click.ParamType[str]):
+    """An option's value that is a host's name: no scheme, port or path."""
+
+    name = "NAME"
+
+    def convert(
+        self,
+        value: str,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
+        """Take a name, unless it is none."""
+        if HOST_NAME.fullmatch(value) is None:
+            self.fail(
+                f"{value!r} is no host's name, such as votes.example: no scheme, port "
+                "or path",
+                param,
+                ctx,
+            )
+        return value
 
 
 class _Option(click.Option):

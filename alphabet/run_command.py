@@ -23,6 +23,7 @@ from alphabet.command_line import (
     AddressType,
     CannotServeError,
     DamageError,
+    HostNameType,
     load_certificates,
     option,
     read_cookie,
@@ -212,6 +213,14 @@ class NamedAddressType(click.ParamType[NamedAddress | str]):
     "127.0.0.1:8010, or a free port if that is taken]",
 )
 @option(
+    "--http-name",
+    "http_names",
+    type=HostNameType(),
+    multiple=True,
+    metavar="NAME",
+    help="A name that the page may be asked by, as behind a proxy; repeatable.",
+)
+@option(
     "--log-format",
     type=click.Choice(["auto", "text", "json"]),
     default="auto",
@@ -339,6 +348,7 @@ def _settings(options: dict[str, Any], machine: Machine) -> Settings:
         ),
         http=_page_address(options["http"]),
         is_http_given=options["http"] is not None,
+        http_names=options["http_names"],
         consent=Consent(options["accept_lost_tail"], options["accept_gaps"]),
     )
 

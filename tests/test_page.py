@@ -10,12 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import click
 import jsonschema
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from alphabet.command_line import HostNameType
 from alphabet.web.gate import SECURITY_HEADERS
-from tests.process import ANY, Server, free_port, serving, submit, wait_until
+from tests.process import (
+    ANY,
+    Server,
+    free_port,
+    refused,
+    serving,
+    submit,
+    wait_until,
+)
 from tests.test_connector_sink import QUIET
 from tests.votes import tally, wire
 
@@ -297,3 +307,27 @@ def test_a_page_that_nobody_wants(tmp_path: Path) -> None:
     with serving(tmp_path, "--http", "none") as server:
         assert not [line for line in server.lines() if "http" in line]
         wait_until(lambda: server.is_ready, "a ready server")
+
+
+def test_names_of_a_proxy(tmp_path: Path) -> None:
+    """A name that was given is answered, however it is written; others are not."""
+    words = ("--http", ANY, "--http-name", "Votes.example", "--http-name", "other")
+    with serving(tmp_path, *words) as server:
+        for host in ("votes.example", "VOTES.example:443", "other", "localhost"):
+            assert ask(server, "/votes", Host=host).status == 200, host
+        answer = ask(server, "/votes", Host="more.votes.example")
+        assert answer.status == 421
+        assert "--http-name" in answer.document["detail"]
+    variables = {"ALPHABET_HTTP_NAME": "one.example two.example"}
+    with serving(tmp_path, "--http", ANY, variables=variables) as server:
+        assert ask(server, "/votes", Host="two.example").status == 200
+
+
+def test_what_is_no_name(tmp_path: Path) -> None:
+    """A name that no Host header can have is refused, in one line."""
+    for name in ("", "a b", "a:80", "a/b", "*", "a..b", "é", "[::1]", 254 * "a"):
+        with pytest.raises(click.BadParameter, match="no host's name, such as"):
+            HostNameType().convert(name, None, None)
+    ended = refused(tmp_path, "--http-name", "https://votes.example")
+    assert ended.code == 2
+    assert "'https://votes.example' is no host's name" in ended.stderr

@@ -87,6 +87,11 @@ def test_a_frame_is_read_back(text: str, sequence: int) -> None:
         ("[::1]", True),
         ("10.1.2.3", True),
         ("votes.example:8010", True),
+        ("Votes.Example", True),
+        ("count.example", True),
+        ("count.example:443", True),
+        ("a.count.example", False),
+        ("count.example.", False),
         ("", False),
         ("evil.example", False),
         ("localhost.evil.example:8010", False),
@@ -95,8 +100,8 @@ def test_a_frame_is_read_back(text: str, sequence: int) -> None:
     ],
 )
 def test_who_may_be_asked_for(header: str, is_allowed: bool) -> None:
-    """A host is an address, localhost, or the one that the server was given."""
-    assert is_allowed_host(header, "votes.example") is is_allowed
+    """A host is an address, localhost, or one that the server was given."""
+    assert is_allowed_host(header, {"votes.example", "count.example"}) is is_allowed
 
 
 @given(st.text(max_size=25))

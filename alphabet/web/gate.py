@@ -2,11 +2,12 @@
 
 A page on the loopback interface can be reached by any page that a browser has open, if
 its name is made to lead here (DNS rebinding); so the Host header must be an IP address,
-`localhost`, or the host that `--http` names. Pure.
+`localhost`, or a name that the operator has given: the host of `--http`, or one of
+`--http-name`. Pure.
 """
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 SECURITY_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
@@ -21,10 +22,13 @@ SECURITY_HEADERS: Mapping[str, str] = {
 METHODS = ("GET", "HEAD")
 
 
-def is_allowed_host(header: str, own_host: str) -> bool:
-    """Say whether a Host header names this server and not somebody else's domain."""
+def is_allowed_host(header: str, own_names: Collection[str]) -> bool:
+    """Say whether a Host header names this server and not somebody else's domain.
+
+    `own_names` are in lower case.
+    """
     host = host_of(header).lower()
-    if host in {"localhost", own_host.lower()}:
+    if host == "localhost" or host in own_names:
         return True
     try:
         ipaddress.ip_address(host)

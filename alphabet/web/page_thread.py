@@ -49,7 +49,7 @@ class PageThread:
     """Serves one server's page on a socket that listens already."""
 
     listener: socket.socket
-    own_host: str
+    own_names: frozenset[str]
     journal: Journal
     certificates: Certificates | None = None
     recovery_seconds: float = attrs.field(default=0.0, init=False)
@@ -99,7 +99,7 @@ class PageThread:
         self._loop = asyncio.get_running_loop()
         look = Look(cast("Server", self._server), self.recovery_seconds)
         hub = EventHub(look)
-        site = Site(look, hub, Past(look.data_dir), self.own_host)
+        site = Site(look, hub, Past(look.data_dir), self.own_names)
         runner = page_runner(site)
         await runner.setup()
         context = self._context()

@@ -82,7 +82,7 @@ class Site:
     look: Look
     hub: EventHub
     past: Past
-    own_host: str
+    own_names: frozenset[str]
     unheard: set[asyncio.BaseProtocol] = attrs.Factory(set)
     """Connections that have not asked for anything yet."""
 
@@ -136,8 +136,10 @@ class Site:
             allow = {"Allow": ", ".join(METHODS)}
             raise ProblemError(405, "Method not allowed", detail, allow)
         host = request.headers.get("Host", "")
-        if not is_allowed_host(host, self.own_host):
-            detail = f"this server is not {host!r}; ask it by its address"
+        if not is_allowed_host(host, self.own_names):
+            detail = (
+                f"this server is not {host!r}; ask it by its address, or a --http-name"
+            )
             raise ProblemError(421, "Misdirected request", detail)
 
     async def _votes(self, request: web.Request) -> web.StreamResponse:

@@ -129,7 +129,7 @@ async def _talk(stream: bytes, plan: int, faults: list[Any]) -> bytes:
     machine = SimpleNamespace(application="alphabet")
     server = SimpleNamespace(journal=journal, engine=SimpleNamespace(machine=machine))
     look = cast("Look", _Look(server))
-    site = Site(look, EventHub(look), cast("Past", _Past()), OWN_HOST)
+    site = Site(look, EventHub(look), cast("Past", _Past()), frozenset({OWN_HOST}))
     runner = page_runner(site)
     await runner.setup()
     assert runner.server is not None
