@@ -196,7 +196,9 @@ class Reception:
 
     def connections(self) -> list[Connection]:
         """Give all that are open, but for those that were said goodbye to."""
-        return [each for each in self._connections if each.farewell_until is None]
+        # Whoever looks at the page is another thread: a copy is made in one step.
+        everybody = tuple(self._connections)
+        return [each for each in everybody if each.farewell_until is None]
 
     def _is_heard(self, connection: Connection) -> bool:
         return connection in self._connections and connection.farewell_until is None

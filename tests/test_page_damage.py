@@ -26,9 +26,10 @@ from log.log import Transaction
 from log.row import Cursor
 from recovery.errors import RecoveryError
 from tests.machines import VOTES_META, VOTES_REJECT, alphabet, pack_votes
-from tests.process import refused, serving, submit, wait_until
+from tests.process import ANY, refused, serving, submit, wait_until
 from tests.receiving import Receiver
 from tests.test_every_damage import Dissection, run_cases
+from tests.test_page import ask
 from tests.votes import Vote, tally, wire
 
 PAGE_BYTES = 4096
@@ -254,10 +255,16 @@ class TestServer:
             stream.seek(place * PAGE_BYTES)
             stream.write(bytes(PAGE_BYTES))
         with Receiver() as receiver:
-            words = ("--snapshot-every", 1, "--out", receiver.address)
+            words = ("--snapshot-every", 1, "--out", receiver.address, "--http", ANY)
             with serving(tmp_path, *words) as server:
                 line = server.wait_said(f"page {place}: it is zeros")
                 assert "blocks" in line
+                ready = ask(server, "/readyz")
+                assert ready.status == 503
+                [reason] = ready.document["reasons"]
+                assert reason.startswith("sink out has stopped: ")
+                assert f"page {place}: it is zeros" in reason
+                assert ask(server, "/healthz").status == 200
                 assert submit(server.port, wire([(b"b", 7)]))
                 server.stop()
         wait_until(lambda: not server.is_running, "its end")

@@ -19,7 +19,7 @@ from alphabet.standing import unready_reasons
 from alphabet.totals_board import Totals
 from alphabet.web import documents
 from alphabet.web.event_frames import HEARTBEAT
-from alphabet.web.event_hub import EventHub
+from alphabet.web.event_hub import Client, EventHub
 from alphabet.web.gate import (
     METHODS,
     SECURITY_HEADERS,
@@ -204,7 +204,8 @@ class Site:
         tag = f'"{self.look.log_id}-{totals.sequence}"'
         headers = {"ETag": tag, "Cache-Control": "no-cache"}
         asked = request.headers.get("If-None-Match", "")
-        if tag in {each.strip().removeprefix("W/") for each in asked.split(",")}:
+        known = {each.strip().removeprefix("W/") for each in asked.split(",")}
+        if known & {tag, "*"}:
             return web.Response(status=304, headers=headers)
         return _answer(json.dumps(body), "application/json", 200, headers)
 
@@ -243,24 +244,32 @@ class Site:
         client = self.hub.join()
         try:
             await response.prepare(request)
-            while not client.is_dropped:
-                try:
-                    frame = await asyncio.wait_for(
-                        client.frames.get(), HEARTBEAT_SECONDS
-                    )
-                except TimeoutError:
-                    frame = HEARTBEAT
-                if frame is None:
-                    break
-                await asyncio.wait_for(response.write(frame), WRITE_SECONDS_MAX)
+            await _tell(client, response)
         except (OSError, TimeoutError):
-            # It is gone, or reads nothing: nobody is there to be told.
+            client.is_dropped = True
+        finally:
+            self.hub.leave(client)
+        if client.is_dropped:
+            # It is gone, or reads nothing: an end in good order would wait for it.
             response.force_close()
             if request.transport is not None:
                 request.transport.abort()
-        finally:
-            self.hub.leave(client)
         return response
+
+
+async def _tell(client: Client, response: web.StreamResponse) -> None:
+    """Send a client its frames, until there are no more or it is dropped.
+
+    Raises TimeoutError, or OSError, where it takes nothing.
+    """
+    while not client.is_dropped:
+        try:
+            frame = await asyncio.wait_for(client.frames.get(), HEARTBEAT_SECONDS)
+        except TimeoutError:
+            frame = HEARTBEAT
+        if frame is None:
+            return
+        await asyncio.wait_for(response.write(frame), WRITE_SECONDS_MAX)
 
 
 def _json(body: documents.Document, status: int = 200) -> web.Response:
