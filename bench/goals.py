@@ -19,6 +19,7 @@ from bench.parts import (
     memory,
     restart,
     throughput,
+    watched,
 )
 from bench.plan import in_words
 from bench.subjects import BARE
@@ -120,6 +121,7 @@ GOALS = (
         Goal(flood.beside_name(name), 0.5, than=(flood.ALONE, ALPHABET))
         for name in flood.FLOODS
     ),
+    Goal(watched.WATCHED, 0.97, than=(watched.ALONE, ALPHABET)),
 )
 
 

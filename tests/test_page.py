@@ -193,6 +193,7 @@ def test_metrics_are_read_by_prometheus(server: Server) -> None:
     }
     assert (states["away"], states["connected"]) == (1, 0)
     assert families["alphabet_sink_lag_events"].samples[0].value == len(VOTES)
+    assert families["alphabet_sink_delivered_bytes"].samples[0].value == 0
     counted = {s.name: s.value for s in families["alphabet_commit_seconds"].samples}
     assert counted["alphabet_commit_seconds_count"] >= 1
     rejects = {

@@ -175,15 +175,23 @@ def _sinks(sinks: tuple[SinkStanding, ...]) -> Iterator[Metric]:
     sequence = GaugeMetricFamily(
         "alphabet_sink_sequence", "A sink's cursor", labels=["sink"]
     )
+    delivered = GaugeMetricFamily(
+        "alphabet_sink_delivered_bytes",
+        "Bytes of outputs that a sink's cursor stands for",
+        labels=["sink"],
+    )
     for sink in sinks:
         for each in (CONNECTED, CATCHING_UP, AWAY, STOPPED):
             state.add_metric([sink.name, each], sink.state == each)
         if sink.lag_events is not None and sink.sequence is not None:
             lag.add_metric([sink.name], sink.lag_events)
             sequence.add_metric([sink.name], sink.sequence)
+        if sink.delivered_bytes is not None:
+            delivered.add_metric([sink.name], sink.delivered_bytes)
     yield state
     yield lag
     yield sequence
+    yield delivered
 
 
 def _histogram(name: str, help_: str, values: HistogramStanding) -> Metric:

@@ -23,6 +23,7 @@ NAMES = (
     "profile",
     "beside",
     "flood",
+    "watched",
 )
 
 Cases: TypeAlias = Callable[[Plan], AbstractContextManager[list[Case]]]
