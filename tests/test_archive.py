@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from log.block import Block, Records, Tail
+from log.errors import DirectoryError
 from recovery.archive import Archive
 
 
@@ -35,6 +36,30 @@ def test_what_is_flushed_is_whole(
     monkeypatch.setattr(os, "fsync", fsync)
     file = tmp_path / "archive"
     assert Archive(file, frames).write(blocks()) == 3
-    assert flushed[0] == len(b"onetwoten")
+    [file_bytes, _directory] = flushed
+    assert file_bytes == len(b"onetwoten")
     assert file.read_bytes() == b"onetwoten"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("there", "it is there already"),
+        ("link", "it is there already"),
+        ("none/archive", "does not exist; make it first"),
+        ("n" * 300, "it cannot be written: File name too long"),
+    ],
+)
+def test_a_name_that_cannot_be(tmp_path: Path, name: str, said: str) -> None:
+    """A name that is taken, has no directory, or is none, is refused."""
+    (tmp_path / "there").touch()
+    (tmp_path / "link").symlink_to("nothing")
+    with pytest.raises(DirectoryError, match=said):
+        Archive(tmp_path / name, frames).check()
+
+
+def test_a_directory_that_went_away(tmp_path: Path) -> None:
+    """What cannot be written is told by its name and the cause."""
+    with pytest.raises(DirectoryError, match="cannot be written: No such file"):
+        Archive(tmp_path / "none" / "archive", frames).write(blocks())

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import attrs
 import pytest
 
 from log import failpoint
@@ -25,7 +26,13 @@ from log.log import Transaction
 from log.row import Cursor
 from recovery.cli import main
 from recovery.snapshot_directory import SnapshotDirectory
-from tests.machines import LOTS, append_votes, write_votes, write_votes_snapshot
+from tests.machines import (
+    LOTS,
+    VOTES_META,
+    append_votes,
+    write_votes,
+    write_votes_snapshot,
+)
 from tests.permissions import on_read_only_medium, read_only, unprivileged
 from tests.process import (
     PYTHON,
@@ -317,6 +324,13 @@ class TestPlaces:
         assert done.stderr.endswith("; check its disk\n")
         assert done.stderr.count("\n") == 1
         assert [path.name for path in data.parent.iterdir()] == ["data"]
+
+
+def test_of_any_application(tmp_path: Path, run: Run) -> None:
+    """A log is copied without the application that wrote it."""
+    meta = attrs.evolve(VOTES_META, application="another")
+    data = write_votes(tmp_path / "data", meta=meta).path
+    assert run("backup", data, tmp_path / "to").code == 0
 
 
 def test_how_long_it_took_is_told(

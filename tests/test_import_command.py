@@ -26,7 +26,7 @@ from log.directory import LOCK, DataDirectory
 from log.log import Log
 from log.row import Reject
 from recovery.cli import main
-from recovery.commands import import_
+from recovery.commands import import_, watch
 from recovery.snapshot_directory import SnapshotDirectory
 from tests.machines import write_votes
 from tests.process import (
@@ -472,6 +472,17 @@ class TestOtherApplications:
         assert done.code == 0
         assert "no snapshot at sequence 1: [Errno 28] No space left" in done.err
         assert records(to) == [b"mark"]
+
+    def test_it_can_be_watched(
+        self, tmp_path: Path, to: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who watches it names its application once, and each look knows it."""
+        file = write(tmp_path / "frames", self.frames(b"mark"))
+        assert run("import", to, file, "--application-module", "marks_module").code == 0
+        looks = [True, False]
+        monkeypatch.setattr(watch, "is_read_for", lambda _: looks.pop(0))
+        done = run("state", to, "--watch", "--application-module", "marks_module")
+        assert (done.code, looks) == (0, [])
 
     def test_failed_events_are_events(self, tmp_path: Path, to: Path, run: Run) -> None:
         """What compute refuses stays in the log, is counted, and listed once."""

@@ -1,13 +1,12 @@
 """Each mutant is the source with one mistake, where a mistake can matter."""
 
+import re
+
 import pytest
 
 from tests.mutants import TESTS
 from tests.mutation import mutants
 from tests.process import ROOT
-
-WITHOUT_MUTANTS = {"recovery/cli.py"}
-"""It only gathers the commands."""
 
 
 class TestMutants:
@@ -52,15 +51,32 @@ class TestMutants:
         assert list(mutants("def f():\n    return None")) == []
 
     def test_every_module_has_an_entry(self) -> None:
-        """Each module of the log and of recovery that a test imports is named."""
-        tests = [file.read_text() for file in (ROOT / "tests").glob("test_*.py")]
-        imported = {
-            f"{package}/{file.name}"
+        """Each module of the log and of recovery is named, and has its row."""
+        modules = {
+            str(file.relative_to(ROOT))
             for package in ("log", "recovery")
-            for file in (ROOT / package).glob("*.py")
-            if any(f"from {package}.{file.stem} import" in text for text in tests)
+            for file in (ROOT / package).rglob("*.py")
+            if file.name != "__init__.py"
         }
-        assert imported - TESTS.keys() == WITHOUT_MUTANTS
+        assert set(TESTS) == modules
+        text = (ROOT / "docs" / "MUTANTS.md").read_text()
+        rows = re.findall(r"^\| `(\S+)` \|", text, re.MULTILINE)
+        assert rows == sorted(modules)
+
+    def test_what_was_tried_is_accounted_for(self) -> None:
+        """Of each module's mutants all that were tried are killed, or explained."""
+        text = (ROOT / "docs" / "MUTANTS.md").read_text()
+        table, _, words = text.partition("## Explained")
+        rows = re.findall(
+            r"^\| `(\S+)` \| (\d+) \| (all|\d+) \| (?:\d+ )?\| (\d+) \| (\d+) \|$",
+            table,
+            re.MULTILINE,
+        )
+        assert len(rows) == len(TESTS)
+        for module, made, tried, killed, explained in rows:
+            count = made if tried == "all" else tried
+            assert int(killed) + int(explained) == int(count), module
+            assert (f"`{module}`" in words) == (int(explained) > 0), module
 
     @pytest.mark.parametrize("module", TESTS)
     def test_a_module_has_its_tests(self, module: str) -> None:

@@ -1,5 +1,7 @@
 """How a command opens DATA_DIR: hints at what was meant, manners beside a server."""
 
+import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -13,12 +15,13 @@ from alphabet.run_command import run as run_server
 from log import directory
 from log.directory import DataDirectory
 from log.lmdb_store import LOCK_FILE
+from log.store import BLOCKS, Change
 from log.tree_store import TreeStore
 from recovery import priority
 from recovery.cli import main
 from recovery.commands.place import DATA_DIR_DEFAULT, hint, is_offline, opened
 from recovery.priority import find_server
-from tests.machines import write_votes
+from tests.machines import flip_middle, key, write_votes
 from tests.process import ROOT, SECONDS_MAX, environment
 
 TELL_PRIORITY = """
@@ -115,9 +118,14 @@ class TestHints:
 
 def test_what_can_be_reached_is_opened(place: Path) -> None:
     """A file that LMDB must not read is opened all the same, past LMDB."""
+    with contextlib.closing(DataDirectory(place / "kept").open_log()) as log:
+        value = log.store.get(BLOCKS, key(7))
+        assert value is not None
+        log.store.commit([Change(BLOCKS, key(7), flip_middle(value))], 0)
     with opened(place / "kept", needs_machine=False, is_file_damaged=True) as found:
         assert isinstance(found.log.store, TreeStore)
-        assert [block.last_sequence for block in found.log.read(0)] == [3, 5, 6, 10]
+        sound = itertools.islice(found.log.read(0), 3)
+        assert [block.last_sequence for block in sound] == [3, 5, 6]
 
 
 def test_offline_takes_no_lock(place: Path, capfd: pytest.CaptureFixture[str]) -> None:

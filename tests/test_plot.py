@@ -392,6 +392,14 @@ def picture(chart_of: History[Totals | None], format_: str = "svg") -> bytes:
 class TestPicture:
     """Charts as files."""
 
+    def test_what_is_drawn(self) -> None:
+        """Times stand under the axis; lines without names are there, if there are."""
+        for letters, is_crowd in ((2, False), (20, True)):
+            totals = {chr(ord("a") + n): 5 + n for n in range(letters)}
+            svg = picture(history_of([{}, totals]), "svg")
+            assert (THEMES["light"].other.encode() in svg) == is_crowd
+            assert any(re.fullmatch(r"[\d:.]+( s)?", each.words) for each in texts(svg))
+
     def test_png(self) -> None:
         """A PNG is one, and has the size that is documented."""
         data = picture(history_of([{}, {"a": 1}]), "png")

@@ -357,6 +357,8 @@ def test_a_closed_file_is_closed(data: Path) -> None:
     source = RawFile.open(data / "log" / DATA_FILE)
     source.close()
     assert set(opened.iterdir()) == before
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        source.read(0, 10)
 
 
 def test_rows_are_found_without_a_tree(data: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from log.directory import DataDirectory
 from log.store import BLOCKS, Change
 from tests.machines import flip_middle, key, write_votes
-from tests.process import ROOT, SECONDS_MAX, Finished, environment
+from tests.process import ROOT, SECONDS_MAX, Finished, environment, replay
 from tests.replaying import replay_here
 
 ENDED_BY = """
@@ -79,6 +79,12 @@ def test_another_end_is_passed_on(number: int, code: int) -> None:
     """A signal that tells of no damage is told by the exit code, as shells do."""
     done = ended_by(number, "state", "data", variables={})
     assert (done.code, done.stdout, done.stderr) == (code, "", "")
+
+
+def test_the_module_is_the_program() -> None:
+    """Run as a module, it does what the installed command does."""
+    done = replay("--version")
+    assert (done.code, done.stdout.split()[0]) == (0, "alphabet-replay")
 
 
 def test_verify_counts_what_it_found(tmp_path: Path) -> None:

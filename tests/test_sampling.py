@@ -237,6 +237,8 @@ class TestSpread:
         """Labels that are apart are where they were wanted."""
         assert spread([1.0, 13.0, 30.0], 12.0, 0.0, 100.0) == [1.0, 13.0, 30.0]
         assert spread([50.0, 50.0], 12.0, 0.0, 100.0) == [44.0, 56.0]
+        assert spread([10.0, 22.5], 12.0, 0.0, 100.0) == [10.0, 22.5]
+        assert spread([99.0, 99.0], 12.0, 0.0, 100.0) == [88.0, 100.0]
 
 
 class TestNumbers:
