@@ -488,6 +488,25 @@ class TestHold:
         ):
             pass
 
+    def test_a_file_that_must_not_be_mapped(self, store: LmdbStore) -> None:
+        """A file that is cut is refused before LMDB maps it."""
+        store.close()
+        cut(store.path / DATA_FILE, 9000)
+        with pytest.raises(DamagedError, match="cut short"), hold_pages(store.path):
+            pass
+
+    def test_meta_pages_that_cannot_be_read(
+        self, store: LmdbStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A bad sector under the meta pages is told in the system's words."""
+
+        def failing(_descriptor: int, _size: int, _offset: int) -> bytes:
+            raise OSError(EIO, "Input/output error")
+
+        monkeypatch.setattr(os, "pread", failing)
+        with pytest.raises(DirectoryError, match=r"data\.mdb: Input/output error$"):
+            check_file(store.path)
+
     def test_a_lock_file_of_another(self, store: LmdbStore) -> None:
         """A lock file in use that LMDB does not know is told as damage."""
         with child("readers", store.path, 1):

@@ -396,9 +396,12 @@ class TestPicture:
         """Times stand under the axis; lines without names are there, if there are."""
         for letters, is_crowd in ((2, False), (20, True)):
             totals = {chr(ord("a") + n): 5 + n for n in range(letters)}
-            svg = picture(history_of([{}, totals]), "svg")
+            chart = make_chart(history_of([{}, totals]), "alphabet", "0123456789abcdef")
+            svg = draw(chart, "svg", THEMES["light"])
             assert (THEMES["light"].other.encode() in svg) == is_crowd
-            assert any(re.fullmatch(r"[\d:.]+( s)?", each.words) for each in texts(svg))
+            words = [each.words for each in texts(svg)]
+            assert chart.ticks
+            assert all(tick.label in words for _, tick in chart.ticks)
 
     def test_png(self) -> None:
         """A PNG is one, and has the size that is documented."""
