@@ -88,6 +88,35 @@ def test_a_seed_is_the_same_run_in_every_process() -> None:
     assert len(set(found[0])) == count
 
 
+def connect_at_once(_: object) -> None:
+    """Be `ConnectorSink._await_decision`, which waits for nothing."""
+
+
+def take_half_for_whole(reception: Any, connection: object) -> None:  # noqa: ANN401
+    """Be `Reception._half_closed`, which does not look at what is left."""
+    reception.unwatch(connection)
+    reception.host.half_closed(connection)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "stand_in", "seen"),
+    [
+        ("connector_sink.ConnectorSink", "_await_decision", connect_at_once, "aborted"),
+        ("inbox.Inbox", "is_full", property(lambda _: False), "the inbox is beyond"),
+        ("feed.Feed", "has_room", lambda _: True, "is not let go"),
+        ("reception.Reception", "_half_closed", take_half_for_whole, "a receipt for"),
+    ],
+)
+def test_bounds_and_orders_that_are_left_out_are_seen(
+    owner: str, name: str, stand_in: object, seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run breaks where a wait, a bound or a look is left out of the server."""
+    module, of = owner.split(".")
+    monkeypatch.setattr(getattr(getattr(twin.load(), module), of), name, stand_in)
+    found = map(schedule.failure, map(Plan.of, range(SEEDS)))
+    assert any(seen in str(each) for each in found if each is not None)
+
+
 def release_too_early(server: Any, batch: Any) -> None:  # noqa: ANN401
     """Be `Server._commit_step`, with its first two steps in the wrong order."""
     for sink in server.sinks:

@@ -11,8 +11,8 @@ import attrs
 from log.block import Block
 from log.log import Log
 from log.memory_store import MemoryDisk, MemoryStore
-from log.row import Cursor
-from log.store import BLOCKS, REJECTS, Change
+from log.row import Cursor, open_row
+from log.store import BLOCKS, CURSORS, REJECTS, Change
 from tests import toy
 from tests.faults import Fault, FaultyStore
 from tests.simulator.processor import Process
@@ -44,7 +44,8 @@ class Ledger:
     output: bytearray = attrs.Factory(bytearray)
     submitted: dict[bytes, list[bytes]] = attrs.Factory(dict)
     stored: dict[bytes, int] = attrs.Factory(dict)
-    rejected: set[bytes] = attrs.Factory(set)
+    aborted: set[bytes] = attrs.Factory(set)
+    """Transactions that a two-phase sink was told to forget."""
     commits: int = 0
 
     def submit(self, source: bytes, payloads: Sequence[bytes]) -> None:
@@ -61,6 +62,10 @@ class Ledger:
             if change.table == BLOCKS and change.value is not None:
                 self._note_block(Block.decode(change.value))
             rejects += change.table == REJECTS and change.value is not None
+            if change.table == CURSORS and change.value is not None:
+                _, body = open_row(CURSORS, change.key, change.value)
+                decided = Cursor.decode(body).transaction_id
+                require(decided not in self.aborted, "a decision for what was aborted")
         failed = len(self.fold.failures) - failed
         require(rejects >= failed, "a failed event is stored without its reject")
 
@@ -118,12 +123,14 @@ class Disk(FaultyStore):
 
     process: Process = attrs.field(kw_only=True)
     fired: list[Fault] = attrs.Factory(list)
+    is_slow: bool = False
+    """A commit takes as long as this is so."""
     is_unknown: bool = False
     """A commit has failed, and nobody can know whether it was stored."""
 
     def commit(self, changes: Sequence[Change], sequence: int) -> None:
         """Commit, unless the process ends before, or a fault is due."""
-        self.process.step()
+        self.process.wait(lambda: not self.is_slow, None)
         require(not self.is_unknown, "a commit follows one whose outcome is unknown")
         fault = self.faults[0] if self.faults else None
         if fault is not None:

@@ -31,6 +31,8 @@ from tests.two_phase_sink import Memory, Session
 PLAIN_PORT, STREAM_PORT, OUT_PORT, TWO_PHASE_PORT = 1, 2, 3, 4
 FOUL_FRAME = b"\xff"
 """A header that says more than the server takes."""
+HALF_FRAME = b"\x60half"
+"""A frame that ends before its header says."""
 
 
 class Peer(Protocol):
@@ -54,7 +56,8 @@ class PlainSender:
     ledger: Ledger
     source: bytes
     payloads: list[bytes]
-    is_foul: bool = False
+    tail: bytes = b""
+    """What comes last, and is no frame: `FOUL_FRAME` or `HALF_FRAME`."""
     end: End | None = None
     has_receipt: bool = False
     is_over: bool = False
@@ -64,7 +67,7 @@ class PlainSender:
         """Write all frames."""
         self.ledger.submit(self.source, self.payloads)
         self.data = b"".join(bytes([len(each)]) + each for each in self.payloads)
-        self.data += FOUL_FRAME * self.is_foul
+        self.data += self.tail
 
     def step(self, size: int) -> bool:
         """Do what comes next; say whether anything was done."""
@@ -104,7 +107,7 @@ class PlainSender:
         good = len(self.ledger.submitted[self.source])
         is_whole = self.ledger.stored[self.source] == good and not self.data
         require(
-            is_whole and self.end.has_finish_arrived and not self.is_foul,
+            is_whole and self.end.has_finish_arrived and not self.tail,
             "a receipt for what is not durable",
         )
 
@@ -374,9 +377,12 @@ class TwoPhaseReceiver:
                 continue
             assert frame.stream_id == PHASES_STREAM
             phase = decode_phase(bytes(frame.payload))
-            if isinstance(phase, Phase2) and phase.is_commit:
+            if isinstance(phase, Phase2):
                 is_decided = phase.transaction == self.decided()
-                require(is_decided, "a commit was told before its record was durable")
+                told = "a commit was told before its record was durable"
+                require(is_decided or not phase.is_commit, told)
+                if not phase.is_commit:
+                    self.ledger.aborted.add(phase.transaction)
 
     def step(self, size: int) -> bool:
         """Read, or answer; say whether anything was done."""

@@ -17,7 +17,12 @@ import attrs
 
 from tests import toy
 from tests.simulator import twin
-from tests.simulator.peers import PlainSender, StreamSender
+from tests.simulator.peers import (
+    FOUL_FRAME,
+    HALF_FRAME,
+    PlainSender,
+    StreamSender,
+)
 from tests.simulator.world import Draw, World
 
 TURNS_MIN, TURNS_MAX = 50, 130
@@ -36,6 +41,7 @@ TROUBLES: dict[Callable[[World, Draw], None], int] = {
     World.cut: 6,
     World.kill_peer: 8,
     World.refuse: 3,
+    World.press: 1,
     World.set_clock: 1,
     World.stop: 2,
 }
@@ -61,10 +67,10 @@ class Plan:
         world = World(path, chance.choice([1, 3, 10]), told)
         for number in range(chance.randrange(1, 4)):
             payloads = _payloads(chance, b"p%d" % number)
-            is_foul = chance.random() < 0.2
+            tail = chance.choice([b""] * 6 + [FOUL_FRAME, HALF_FRAME])
             world.plain_senders.append(
                 PlainSender(
-                    world.network, world.ledger, b"p%d" % number, payloads, is_foul
+                    world.network, world.ledger, b"p%d" % number, payloads, tail
                 )
             )
         for number in range(chance.randrange(1, 3)):

@@ -18,6 +18,7 @@ import alphabet
 import alphabet.assembly
 from alphabet.connector_in import ConnectorIn
 from tests.simulator import system
+from tests.simulator.ledger import require
 
 EDGE = [
     "waker",
@@ -45,6 +46,8 @@ EDGE = [
 """What touches threads, clocks or sockets; each stands behind those it imports."""
 
 FEED_BYTES_MAX = 150
+BATCHES_AHEAD_MAX = 3
+"""How many batches reach a full window: flushed, sealed, and computed behind that."""
 
 
 @attrs.define
@@ -87,13 +90,38 @@ def load() -> Any:  # noqa: ANN401 - each attribute is a module
 def _adapt(twin: Any) -> None:  # noqa: ANN401
     """Make small what would take too long to fill, and same what is by chance."""
     twin.assembly.Feed = functools.partial(
-        twin.feed.Feed, window_bytes_max=FEED_BYTES_MAX
+        watched(twin.feed.Feed), window_bytes_max=FEED_BYTES_MAX
     )
     twin.assembly._raise_file_limit = lambda _: math.inf  # noqa: SLF001
     twin.server._name_thread = lambda _: None  # noqa: SLF001
     # What is kept in sets comes out in an order that addresses decide.
     twin.connector_sources.ConnectorIn = numbered(ConnectorIn)
     twin.reception.Connection = numbered(twin.connection.Connection)
+
+
+def watched(base: Any) -> type:  # noqa: ANN401
+    """Give a feed that counts the batches which come to a window that is full."""
+
+    class Watched(base):  # type: ignore[misc]
+        """Breaks the run where a sink that does not keep up is not let go."""
+
+        _ahead = 0
+
+        def push(self, outputs: Any, last_sequence: int) -> None:  # noqa: ANN401
+            super().push(outputs, last_sequence)
+            is_over = self._is_live and self._window_bytes > self.window_bytes_max
+            is_held = is_over and self._let_go is None
+            self._ahead = self._ahead + bool(outputs) if is_held else 0
+            bounded = self._ahead <= BATCHES_AHEAD_MAX
+            require(bounded, "a sink that does not keep up is not let go")
+
+        def pop_outputs(self) -> Any:  # noqa: ANN401
+            found = super().pop_outputs()
+            if self._window_bytes <= self.window_bytes_max:
+                self._ahead = 0
+            return found
+
+    return Watched
 
 
 def numbered(base: Any) -> type:  # noqa: ANN401

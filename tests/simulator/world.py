@@ -29,6 +29,7 @@ from tests.simulator import twin
 from tests.simulator.ledger import Disk, Ledger, LedgerStore, is_good, require
 from tests.simulator.network import BUFFER_BYTES, End, Network
 from tests.simulator.peers import (
+    HALF_FRAME,
     OUT_PORT,
     PLAIN_PORT,
     STREAM_PORT,
@@ -46,6 +47,7 @@ INBOX_BYTES = 100
 FRAME_BYTES_MAX = 100
 OUT, TWO_PHASE = "out", "two"
 ROUNDS_MAX = 3000
+PRESS_ROUNDS = 30
 OPERATIONS = [*[UNBOUNDED] * 5, 1, 2, 3, 5, 8, 13, 21]
 LATER_SECONDS = [0.0, 0.0, 0.001, 0.001, 0.5, 0.5, 0.5, 20.0]
 
@@ -355,6 +357,20 @@ class World:
         else:
             self.two_phase.is_willing = not self.two_phase.is_willing
 
+    def press(self, draw: Draw) -> None:
+        """Let all be sent while a commit takes long, or a receiver does not read."""
+        choice = draw.below(3)
+        self.count(f"press {choice}")
+        disk = self.life.directory.disk
+        disk.is_slow = choice > 0
+        peers: list[Peer] = [*self.plain_senders, *self.stream_senders, self.two_phase]
+        for number in range(PRESS_ROUNDS):
+            if number == PRESS_ROUNDS // 2 and choice > 1:
+                self.two_phase.cut()
+            self._go_on(peers)
+            self.check()
+        disk.is_slow = False
+
     def set_clock(self, draw: Draw) -> None:
         """Let the wall clock jump."""
         self.count("clock")
@@ -418,14 +434,15 @@ class World:
         self.life.directory.disk.faults.clear()
 
     def _send_late(self) -> None:
-        """Let everything arrive, and one sender more have its receipt."""
+        """Let everything arrive, one sender have its receipt, and another none."""
+        half = PlainSender(self.network, self.ledger, b"zh", [], HALF_FRAME)
         late = PlainSender(
             self.network,
             self.ledger,
             b"zz",
             [toy.REFUSED + b"zz\0", toy.MARKED + b"zz\1"],
         )
-        self.plain_senders.append(late)
+        self.plain_senders += [half, late]
         self._settle(self._is_complete)
         require(late.has_receipt, "a sender has no receipt")
 
@@ -446,19 +463,26 @@ class World:
                 return
             if self.life.is_over:
                 self.check()
-            if not self._round():
-                due = self.life.process.next_deadline()
-                self.clock.now = self.clock.now + 0.01 if due is None else due
+            self._go_on(self._peers())
         raise AssertionError(f"no end is in sight: {self._standing()}")
 
-    def _round(self) -> bool:
+    def _peers(self) -> list[Peer]:
+        both: list[Peer] = [self.receiver, self.two_phase]
+        return [*both, *self.plain_senders, *self.stream_senders]
+
+    def _go_on(self, peers: list[Peer]) -> None:
+        """Let each do one thing, or time pass if nobody has anything to do."""
+        if not self._round(peers):
+            due = self.life.process.next_deadline()
+            self.clock.now = self.clock.now + 0.01 if due is None else due
+
+    def _round(self, peers: list[Peer]) -> bool:
         """Let each do one thing; say whether anybody did."""
         is_busy = False
         for end in self.network.directions():
             end.is_stalled = False
             is_busy |= self._flow_through(end)
-        peers: list[Peer] = [self.receiver, self.two_phase]
-        for peer in [*peers, *self.plain_senders, *self.stream_senders]:
+        for peer in peers:
             is_busy |= peer.step(BUFFER_BYTES)
         for task in self.life.process.ready():
             is_busy = True
@@ -484,4 +508,5 @@ class World:
         size = len(ledger.output)
         require(cursors[OUT].offset == size, "a cursor was not stored at the end")
         require(cursors[TWO_PHASE].offset == size, "a decision was not stored")
-        require(toy.REFUSED + b"zz\0" in ledger.rejects(), "a reject was not kept")
+        kept = {toy.REFUSED + b"zz\0", HALF_FRAME[: toy.HEADER_BYTES]}
+        require(kept <= ledger.rejects(), "a reject was not kept")
