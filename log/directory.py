@@ -8,6 +8,8 @@ DATA_DIR/
   server.lock   held (flock) by the one server, its pid inside
 ```
 
+The log's own file is held too: `server.lock` may be removed, and still there is one.
+
 A log appears under its name whole and flushed, or not at all. Nothing else is
 ever put here. This module is the edge: it makes, locks, renames and flushes.
 """
@@ -68,7 +70,7 @@ class DataDirectory:
     """A place that holds a log, seen by a tool; `claim` takes it for a server."""
 
     path: Path
-    _lock: int | None = None
+    _locks: list[int] = attrs.Factory(list)
 
     @classmethod
     def claim(cls, path: Path) -> Self:
@@ -90,7 +92,7 @@ class DataDirectory:
             # A parent that we may not read was not the one we made it in.
             with contextlib.suppress(PermissionError):
                 flush_directory(path.parent)
-            lock = _take_lock(path)
+            locks = _take_locks(path)
         except NotADirectoryError as error:
             place = "it" if path.exists() else f"its parent {path.parent}"
             reason = f"{place} is not a directory"
@@ -101,7 +103,7 @@ class DataDirectory:
         except OSError as error:
             reason = f"it cannot be used: {error.strerror}"
             raise DirectoryError(path, reason) from error
-        return cls(path, lock)
+        return cls(path, locks)
 
     @property
     def log_path(self) -> Path:
@@ -113,22 +115,18 @@ class DataDirectory:
         """Where the snapshots are."""
         return self.path / SNAPSHOTS
 
+    @property
+    def _data_file(self) -> Path:
+        return self.log_path / DATA_FILE
+
     def has_log(self) -> bool:
         """Say whether a log is there."""
         return self.log_path.is_dir()
 
     def is_served(self) -> bool | None:
         """Say whether a server is running on it; None where we may not look."""
-        try:
-            with (self.path / LOCK).open("rb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        except OSError:
-            return None
-        return False
+        found = {_is_locked(file) for file in (self.path / LOCK, self._data_file)}
+        return True if True in found else None if None in found else False
 
     def open_log(
         self,
@@ -203,6 +201,8 @@ class DataDirectory:
         """Flush a new log, and give it its name; raises OSError."""
         _flush_file(building / DATA_FILE)
         flush_directory(building)
+        if self._locks:
+            self._locks.append(_take_lock(self.path, building / DATA_FILE))
         failpoint.reach("create.before_rename")
         building.rename(self.log_path)
         failpoint.reach("create.after_rename")
@@ -271,14 +271,45 @@ class DataDirectory:
 
     def release(self) -> None:
         """Let another server have the directory."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        while self._locks:
+            os.close(self._locks.pop())
 
 
-def _take_lock(path: Path) -> int:
-    """Lock the directory with flock and leave our pid there."""
-    lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+def _is_locked(file: Path) -> bool | None:
+    """Say whether a server holds a file; None where we may not look."""
+    try:
+        with file.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False
+
+
+def _take_locks(path: Path) -> list[int]:
+    """Lock the directory, leave our pid there, and lock the log's file if it is there.
+
+    Who may not read that file is told so when the log is opened.
+    """
+    lock = _take_lock(path, path / LOCK, os.O_RDWR | os.O_CREAT)
+    locks = [lock]
+    try:
+        with contextlib.suppress(OSError):
+            locks.append(_take_lock(path, path / LOG / DATA_FILE))
+    except LockedError:
+        os.close(lock)
+        raise
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return locks
+
+
+def _take_lock(path: Path, file: Path, flags: int = os.O_RDONLY) -> int:
+    """Lock a file of the directory `path` with flock; give its descriptor."""
+    lock = os.open(file, flags | os.O_CLOEXEC, _FILE_MODE)
     for tries_left in reversed(range(_LOCK_TRIES)):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -292,6 +323,4 @@ def _take_lock(path: Path) -> int:
             os.close(lock)
             pid = int(holder) if holder.isdigit() else None
             raise LockedError(path, pid) from error
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock

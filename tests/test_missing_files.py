@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from log.directory import DataDirectory
+from log.directory import LOCK, DataDirectory
+from log.errors import LockedError
 from log.lmdb_store import DATA_FILE
 from recovery.snapshot_directory import SnapshotDirectory
 from tests.inspection import last_sequence, totals, verify
@@ -84,6 +85,23 @@ def test_snapshots_that_were_removed(tmp_path: Path) -> None:
         wait_until(snapshots.sequences, "a snapshot in a new directory")
         assert server.stop() == 0
     assert totals(tmp_path) == tally(VOTES * 3)
+
+
+@pytest.mark.parametrize("is_first_start", [True, False])
+def test_a_lock_that_was_removed(tmp_path: Path, is_first_start: bool) -> None:
+    """A second server is refused though the lock is gone, and the first serves on."""
+    if not is_first_start:
+        with serving(tmp_path) as server:
+            assert server.stop() == 0
+    with serving(tmp_path) as server:
+        assert submit(server.port, wire(VOTES))
+        (tmp_path / "data" / LOCK).unlink()
+        assert DataDirectory(tmp_path / "data").is_served()
+        with pytest.raises(LockedError):
+            DataDirectory.claim(tmp_path / "data")
+        assert submit(server.port, wire(VOTES))
+        assert server.stop() == 0
+    assert totals(tmp_path) == tally(VOTES * 2)
 
 
 def test_a_directory_behind_a_link(tmp_path: Path) -> None:

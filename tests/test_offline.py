@@ -156,17 +156,21 @@ class TestNoLeaveToWrite:
 
     @needs_root
     def test_a_server_may_run_unseen(self, data: Path) -> None:
-        """So is one whose server's lock may not be looked at, beside its server too.
+        """So is one whose server's lock may not be looked at.
 
-        There nothing but the operator's word tells that no server is running.
+        Beside its server no word helps: the log's file, which it holds too, tells.
         """
         directory = DataDirectory.claim(data)
         with of_a_stranger(data):
             (data / LOCK).chmod(0o600)
+            for words in ([], ["--offline"]):
+                done = unprivileged("verify", data, *words)
+                assert "a server is running on it, and reading beside" in done.stderr
+                assert done.code == 3
+            directory.release()
             done = unprivileged("verify", data)
             check_refused(done, data, MAY_NOT_WRITE.format(way=THEIR_WAY))
             assert unprivileged("verify", data, "--offline").code == 0
-        directory.release()
 
     @needs_root
     def test_the_lock_file_is_enough(self, data: Path) -> None:
