@@ -34,6 +34,8 @@ from log.row import (
     Meta,
     Reject,
     RowError,
+    decode_name,
+    decode_number,
     decode_point,
     encode_point,
     open_row,
@@ -48,6 +50,7 @@ SCAN_BYTES = 1 << 20
 
 _KEY = struct.Struct(">Q")
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -277,22 +280,18 @@ class Log:
 
     def cursors(self) -> dict[str, Cursor]:
         """Give every sink's cursor by its name."""
-        return {
-            key.decode(): cursor
-            for key, _, cursor in self._values(CURSORS, Cursor.decode)
-        }
+        rows = self._values(CURSORS, decode_name, Cursor.decode)
+        return {name: cursor for name, _, cursor in rows}
 
     def points(self) -> dict[int, tuple[int, Point]]:
         """Give by stream id the sequence it was written at, and the point."""
-        return {
-            int.from_bytes(key): (sequence, Point(int.from_bytes(key), *body))
-            for key, sequence, body in self._values(STREAMS, decode_point)
-        }
+        rows = self._values(STREAMS, decode_number, decode_point)
+        return {number: (at, Point(number, *body)) for number, at, body in rows}
 
     def rejects(self) -> Iterator[tuple[int, Reject]]:
         """Give the kept rejects with their numbers, oldest first."""
-        for key, _, reject in self._values(REJECTS, Reject.decode):
-            yield int.from_bytes(key), reject
+        for number, _, reject in self._values(REJECTS, decode_number, Reject.decode):
+            yield number, reject
 
     def close(self) -> None:
         """Close the store."""
@@ -349,15 +348,15 @@ class Log:
         return block
 
     def _values(
-        self, table: str, decode: Callable[[bytes], T]
-    ) -> Iterator[tuple[bytes, int, T]]:
+        self, table: str, decode_key: Callable[[bytes], K], decode: Callable[[bytes], T]
+    ) -> Iterator[tuple[K, int, T]]:
         """Give (key, sequence it was written at, value) for each row of a table."""
         start = b""
         while rows := self._store.scan(table, start, SCAN_BYTES):
             for key, value in rows:
                 sequence, body = _open(self._store, table, key, value)
                 try:
-                    yield key, sequence, decode(body)
+                    yield decode_key(key), sequence, decode(body)
                 except RowError as error:
                     raise _row_damaged(self._store, table, key, error) from error
             start = rows[-1][0] + b"\0"

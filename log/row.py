@@ -24,6 +24,7 @@ _CURSOR = struct.Struct(">QQH")
 _POINT = struct.Struct(">QH")
 
 REJECT_PAYLOAD_BYTES_MAX = 256
+NUMBER_BYTES = 8
 REJECTS_KEPT_MAX = 10_000
 ENGINE = "lmdb-0.9"
 OPAQUE = "opaque"
@@ -73,6 +74,21 @@ def open_row(table: str, key: bytes, value: bytes) -> tuple[int, bytes]:
     if checksum != _checksum(table, key, content):
         raise RowError("its checksum does not match")
     return _SEQUENCE.unpack_from(content)[0], content[_SEQUENCE.size :]
+
+
+def decode_name(key: bytes) -> str:
+    """Read a row's key that is a name; raises RowError."""
+    try:
+        return key.decode()
+    except UnicodeDecodeError as error:
+        raise RowError("its key is no name") from error
+
+
+def decode_number(key: bytes) -> int:
+    """Read a row's key that is a number of 8 bytes; raises RowError."""
+    if len(key) != NUMBER_BYTES:
+        raise RowError("its key is no number")
+    return int.from_bytes(key)
 
 
 def _checksum(table: str, key: bytes, content: bytes) -> int:

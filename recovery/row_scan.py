@@ -15,7 +15,16 @@ import attrs
 
 from log.block import FORMAT_VERSION, MAGIC, Point
 from log.log import BASE_KEY, META_KEY
-from log.row import Cursor, Meta, Reject, RowError, decode_point, open_row
+from log.row import (
+    Cursor,
+    Meta,
+    Reject,
+    RowError,
+    decode_name,
+    decode_number,
+    decode_point,
+    open_row,
+)
 from log.store import CURSORS, META, REJECTS, STREAMS
 from recovery.raw_pages import Pages, Value, Walk
 
@@ -26,7 +35,6 @@ Found = dict[tuple[str, bytes], dict["Row", None]]
 
 ROW_TABLES = (META, STREAMS, CURSORS, REJECTS)
 ROW_BYTES_MAX = 1 << 30
-_NUMBER_BYTES = 8
 
 
 @attrs.frozen
@@ -78,12 +86,12 @@ def find_rows(pages: Pages, root: int | None) -> Rows:
     return Rows(
         meta=_newest(found.get((META, META_KEY), ()), Meta.decode, _pipelines),
         base_state=_newest(found.get((META, BASE_KEY), ()), bytes, len),
-        cursors=dict(_table(found, CURSORS, _text, Cursor.decode, _behind)),
+        cursors=dict(_table(found, CURSORS, decode_name, Cursor.decode, _behind)),
         points=dict(_points(found)),
         rejects=tuple(
             reject
             for _, reject in sorted(
-                _table(found, REJECTS, _number, Reject.decode, _nothing),
+                _table(found, REJECTS, decode_number, Reject.decode, _nothing),
                 key=lambda numbered: numbered[0],
             )
         ),
@@ -163,7 +171,7 @@ def _points(
         decoded = []
         for row in versions:
             try:
-                stream_id = _number(key)
+                stream_id = decode_number(key)
                 message_id, name = decode_point(row.body)
             except RowError:
                 continue
@@ -172,21 +180,6 @@ def _points(
         if decoded:
             (sequence, *_), point = max(decoded, key=lambda pair: pair[0])
             yield point.stream_id, (sequence, point)
-
-
-def _text(key: bytes) -> str:
-    """Read a key that is a name; raises RowError."""
-    try:
-        return key.decode()
-    except UnicodeDecodeError as error:
-        raise RowError("its key is no name") from error
-
-
-def _number(key: bytes) -> int:
-    """Read a key that is a number; raises RowError."""
-    if len(key) != _NUMBER_BYTES:
-        raise RowError("its key is no number")
-    return int.from_bytes(key)
 
 
 def _pipelines(meta: Meta) -> tuple[bool, int]:

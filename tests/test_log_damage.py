@@ -7,7 +7,7 @@ import pytest
 from log.block import Block, Point, Records, Tail
 from log.errors import DamagedError
 from log.log import BASE_KEY, META_KEY, Log, Transaction
-from log.row import Cursor, seal_row
+from log.row import Cursor, open_row, seal_row
 from log.store import BLOCKS, CURSORS, META, REJECTS, STREAMS, TABLES, Change, Store
 from tests import samples
 from tests.places import Place, place
@@ -216,6 +216,24 @@ class TestDamage:
         log.store.commit([Change(CURSORS, b"out", value)], 0)
         with pytest.raises(DamagedError, match="too short for its table"):
             log.cursors()
+
+    @pytest.mark.parametrize(
+        ("table", "sound", "row", "reason"),
+        [
+            (CURSORS, b"out", b"\xff", "its key is no name"),
+            (STREAMS, key(7), b"seven", "its key is no number"),
+            (REJECTS, key(1), bytes(9), "its key is no number"),
+        ],
+    )
+    def test_a_key_of_another_form_is_noticed(
+        self, log: Log, table: str, sound: bytes, row: bytes, reason: str
+    ) -> None:
+        """A row with a good checksum and a key of no meaning is noticed, and named."""
+        _, body = open_row(table, sound, log.store.get(table, sound) or b"")
+        log.store.commit([Change(table, row, seal_row(table, row, 1, body))], 0)
+        with pytest.raises(DamagedError) as caught:
+            use(log)
+        assert f"{table} row {row!r}: {reason}" in str(caught.value)
 
     @pytest.mark.parametrize("damage", [flip_first, flip_middle, shorten])
     def test_a_damaged_meta_is_noticed(self, log: Log, damage: Damage) -> None:
