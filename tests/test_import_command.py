@@ -541,7 +541,8 @@ class TestEnds:
         assert totals(to, run) == tally(VOTES)
         assert run("verify", to).code == 0
 
-    def test_ctrl_c_leaves_nothing(self, to: Path) -> None:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_told_to_end(self, to: Path, number: int) -> None:
         """Interrupted while it waits for input, it leaves no directory behind."""
         with subprocess.Popen(
             [*PYTHON, "recovery.cli", "import", str(to), "-"],
@@ -556,7 +557,7 @@ class TestEnds:
             process.stdin.flush()
             wait_until((to / "log.new" / "data.mdb").exists, "a log in the making")
             wait_until((to / LOCK).exists, "a lock")
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             _, err = process.communicate(timeout=SECONDS_MAX)
         assert process.returncode == 130
         assert b"Traceback" not in err

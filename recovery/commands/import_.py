@@ -11,7 +11,12 @@ from typing import BinaryIO
 
 import click
 
-from alphabet.command_line import CannotServeError, DamageError, option
+from alphabet.command_line import (
+    CannotServeError,
+    DamageError,
+    option,
+    sigterm_as_sigint,
+)
 from alphabet.loading import ApplicationError, load_machine
 from alphabet.machine import Machine
 from alphabet.wire_import import BLOCK_BYTES, BadFrameError, WireImport
@@ -80,7 +85,7 @@ def import_(
         machine = load_machine(application_module, [])
         machine.dump()  # A state that cannot be stored is told before the work.
         number = _pipeline_number(machine, pipeline)
-        with new_place(to, _enclosing(to)) as directory:
+        with sigterm_as_sigint(), new_place(to, _enclosing(to)) as directory:
             with directory.new_log(_new_meta(machine)) as log:
                 work = WireImport(
                     log, machine, number, max_frame_bytes, skip_bad, time.time_ns
