@@ -4,6 +4,7 @@ import contextlib
 import io
 import random
 import re
+import select
 import signal
 import socket
 import ssl
@@ -12,20 +13,29 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from alphabet import connection as connections
+from alphabet.address import Address
 from alphabet.application import Decoder
 from alphabet.arrival import Refusal
 from alphabet.certificates import Certificates, TlsFiles
 from alphabet.connection import Limits, Listener
+from alphabet.delivery import Delivery
+from alphabet.feed import Feed
 from alphabet.inbox import Inbox
 from alphabet.journal import Journal
+from alphabet.outputs import Outputs
 from alphabet.secure_channel import SecureChannel
 from alphabet.secure_socket import PIECE_BYTES_MAX, SecureSocket
 from alphabet.sources import Sources
+from alphabet.subscription import Subscription
+from alphabet.tcp_sink import TcpSink
 from alphabet.tls import client_context, server_context
+from alphabet.waker import Waker
+from log.row import Cursor
 from tests.authority import HOST, Authority, Pair
 from tests.inspection import last_sequence
 from tests.process import (
@@ -549,6 +559,63 @@ class TestSocket:
                         told += client.send(data[told:])
             assert heard == data
             assert client.outstanding(1) > 0
+
+
+class TestOffer:
+    """A plain sink's offer, over a TLS connection that is full."""
+
+    def test_what_is_left_is_the_threads(self, authority: Authority) -> None:
+        """An offer that the kernel takes in part is gone on with, no byte twice."""
+        pair = authority.server
+        ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
+        with ours, theirs:
+            server = SecureSocket.accept(
+                theirs, server_context(pair.certificate, pair.key)
+            )
+            client = _agree(ours, server, authority)
+            data = random.Random(2).randbytes(3 * PIECE_BYTES_MAX)
+            feed = Feed(0)
+            assert feed.attach(0)
+            cut = PIECE_BYTES_MAX // 2
+            pieces = [data[:100], data[100:cut], data[cut:]]
+            for number, piece in enumerate(pieces, 1):
+                feed.push([Outputs(number, piece, [len(piece)])], number)
+            sink = _idle_sink(feed, client)
+            heard = bytearray()
+            with contextlib.closing(sink.waker):
+                for _ in range(10_000):
+                    sink.offer()
+                    assert sink.delivery.cursor.offset <= len(heard)
+                    with contextlib.suppress(BlockingIOError):
+                        heard += server.recv(1 << 17)
+                    # What an offer leaves is for the sink's thread, which is woken.
+                    if sink._unsent:  # noqa: SLF001 - its thread is played here
+                        assert select.select([sink.waker], [], [], 0)[0]
+                        sink._transmit(client)  # noqa: SLF001
+                    if len(heard) >= len(data):
+                        break
+            assert heard == data
+            assert sink.delivery.unsent_bytes == 0
+
+
+def _idle_sink(feed: Feed, connection: SecureSocket) -> TcpSink:
+    """Give a sink that is connected, and whose thread waits."""
+    replayer: Any = None
+    subscription = Subscription(feed, replayer, replayer, replayer)
+    journal: Any = None
+    sink = TcpSink(
+        "out",
+        Address(HOST, 1),
+        Delivery(Cursor(0, 0)),
+        subscription,
+        Waker(),
+        journal,
+        threading.Event(),
+    )
+    sink._connection = connection  # noqa: SLF001 - its thread is played here
+    sink._at_work.release()  # noqa: SLF001
+    return sink
 
 
 def _agree(
