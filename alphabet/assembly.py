@@ -7,9 +7,11 @@ it listens only when the state is rebuilt and every sink's row is committed.
 import contextlib
 import math
 import resource
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +27,9 @@ from alphabet.delivery import Delivery
 from alphabet.engine import Engine
 from alphabet.feed import Feed
 from alphabet.inbox import Inbox
+from alphabet.inherited_sockets import InheritedSocket
 from alphabet.journal import Journal
-from alphabet.listening import bound, listen, page_socket
+from alphabet.listening import HTTP, bound, listen, page_socket
 from alphabet.machine import Machine
 from alphabet.server import Server, Sink
 from alphabet.snapshotter import Snapshotter
@@ -80,11 +83,20 @@ class Settings:
     is_http_given: bool = False
     """Whether that very port must be had; else a free one will do."""
     http_names: tuple[str, ...] = ()
+    inherited: Sequence[InheritedSocket] = ()
+    """Sockets that listen already: sources beside the inputs, the page for `http`."""
+
+    def inherited_for(self, label: str) -> list[InheritedSocket]:
+        """Give the sockets that were handed over for one purpose."""
+        return [each for each in self.inherited if each.name.label == label]
 
 
 @contextlib.contextmanager
 def assembled(
-    settings: Settings, machine: Machine, journal: Journal
+    settings: Settings,
+    machine: Machine,
+    journal: Journal,
+    progress: Callable[[int], None] | None = None,
 ) -> Iterator[Server]:
     """Give a server that is ready to run; its directory and sockets end with it.
 
@@ -95,18 +107,13 @@ def assembled(
     settings = _with_room_for_files(settings)
     with contextlib.ExitStack() as stack:
         listeners, connector_listeners = (
-            [
-                stack.enter_context(_bound(each, machine, label, settings.certificates))
-                for each in places
-            ]
-            for label, places in (
-                (IN, settings.inputs),
-                (CONNECTOR_IN, settings.connector_inputs),
-            )
+            _listeners(label, settings, machine, stack) for label in (IN, CONNECTOR_IN)
         )
         page = stack.enter_context(_page(settings, journal))
         began = time.monotonic()
-        opened = Opened.open(settings.data_dir, machine, settings.consent, journal)
+        opened = Opened.open(
+            settings.data_dir, machine, settings.consent, journal, progress
+        )
         recovery_seconds = time.monotonic() - began
         stack.callback(opened.close)
         cursors = opened.settle_sinks(
@@ -307,12 +314,18 @@ def _let_in(sources: Sequence[Source], server: Server) -> None:
 @contextlib.contextmanager
 def _page(settings: Settings, journal: Journal) -> Iterator[PageThread | None]:
     """Listen for the page, if one is wanted: it begins with the server."""
-    if settings.http is None:
+    address, is_given = settings.http, settings.is_http_given
+    inherited = settings.inherited_for(HTTP)
+    if inherited:
+        opened: AbstractContextManager[socket.socket] = inherited[0].socket
+    elif address is not None:
+        opened = page_socket(address, journal, is_given=is_given)
+    else:
         yield None
         return
-    is_given = settings.is_http_given
-    with page_socket(settings.http, journal, is_given=is_given) as listener:
-        names = (settings.http.host, *settings.http_names)
+    with opened as listener:
+        host = listener.getsockname()[0] if address is None else address.host
+        names = (host, *settings.http_names)
         yield PageThread(
             listener,
             frozenset(name.lower() for name in names),
@@ -321,29 +334,43 @@ def _page(settings: Settings, journal: Journal) -> Iterator[PageThread | None]:
         )
 
 
-@contextlib.contextmanager
-def _bound(
-    named: NamedAddress,
+def _listeners(
+    label: str, settings: Settings, machine: Machine, stack: contextlib.ExitStack
+) -> list[Listener]:
+    """Give the listeners of a kind: sockets bound here, and those handed over."""
+    asked = settings.inputs if label == IN else settings.connector_inputs
+    sockets: list[tuple[str | None, AbstractContextManager[socket.socket]]] = [
+        *((each.name, bound(each.address, label)) for each in asked),
+        *((one.name.pipeline, one.socket) for one in settings.inherited_for(label)),
+    ]
+    return [
+        _listener(stack.enter_context(opened), name, machine, settings.certificates)
+        for name, opened in sockets
+    ]
+
+
+def _listener(
+    listening: socket.socket,
+    pipeline: str | None,
     machine: Machine,
-    label: str,
     certificates: "Certificates | None",
-) -> Iterator[Listener]:
-    """Bind an address, not listening yet."""
+) -> Listener:
+    """Let a socket feed a pipeline, the first if none is named."""
     names = machine.pipeline_names
-    name = names[0] if named.name is None else named.name
-    address = named.address
+    name = names[0] if pipeline is None else pipeline
     if name not in names:
         known = ", ".join(names)
         raise PipelineError(f"there is no pipeline {name!r} (known pipelines: {known})")
     number = names.index(name)
     decoder = machine.definition.pipelines[number].source.decoder
-    with bound(address, label) as made:
-        yield Listener(made, number, decoder, certificates)
+    return Listener(listening, number, decoder, certificates)
 
 
 def _with_room_for_files(settings: Settings) -> Settings:
     """Let in no more connections than there may be files for."""
-    kinds = bool(settings.inputs) + bool(settings.connector_inputs)
+    kinds = bool(settings.inputs or settings.inherited_for(IN)) + bool(
+        settings.connector_inputs or settings.inherited_for(CONNECTOR_IN)
+    )
     room = _raise_file_limit(kinds * settings.limits.connections_max) / max(kinds, 1)
     limits = attrs.evolve(settings.limits, connections_room=room)
     return attrs.evolve(settings, limits=limits)

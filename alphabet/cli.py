@@ -16,6 +16,7 @@ COMMANDS = {
     "send": "alphabet.send_command:send",
     "receive": "alphabet.receive_command:receive",
     "demo": "alphabet.demo_command:demo",
+    "health": "alphabet.health_command:health",
     "bench": "alphabet.bench_command:bench",
     "completion": "alphabet.completion_command:completion",
 }
@@ -26,7 +27,7 @@ EXAMPLES = {
 }
 EXIT_CODES = {
     0: "fine; for send, all votes are durable",
-    1: "damage, or something ahead of the log; a bad FILE; totals that differ",
+    1: "damage, something ahead of the log; a bad FILE; totals that differ; not well",
     2: "wrong usage",
     3: "cannot serve, open or reach; for send, what is durable is not known",
     4: "the server was stopped by a failed commit",

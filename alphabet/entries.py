@@ -261,6 +261,24 @@ def certificates_kept(*, cause: str) -> str:
     return f"{cause}; the certificates of before are kept"
 
 
+@_kind(INFO, same=())
+def nothing_to_renew() -> str:
+    """SIGHUP: no certificates are used, so there was nothing to read again."""
+    return "there is nothing to read again: no certificates are used"
+
+
+@_kind(WARNING)
+def nobody_notified(*, path: str) -> str:
+    """NOTIFY_SOCKET names no place that a service manager could listen at."""
+    return f"NOTIFY_SOCKET is no path: {path}; nobody is notified"
+
+
+@_kind(WARNING, same=("cause",))
+def manager_deaf(*, cause: str) -> str:
+    """The service manager's socket takes nothing; counting goes on."""
+    return f"the service manager does not hear us: {cause}"
+
+
 @_kind(ERROR)
 def page_ended(*, cause: str) -> str:
     """The page's thread has died; counting goes on without it."""

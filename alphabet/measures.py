@@ -47,7 +47,9 @@ class Measures:
     """Counters of one run of the server.
 
     `round_trips` are from the arrival of a batch's first bytes to its release;
-    `disk_full` says why nothing can be committed, None when all is well.
+    `disk_full` says why nothing can be committed, None when all is well. `turns` are
+    those of the count thread, idle ones too; `commit_began` is when the commit began
+    that is in flight, None if none is.
     """
 
     events: int = attrs.field(default=0, init=False)
@@ -58,12 +60,20 @@ class Measures:
     commits: Histogram = attrs.field(factory=Histogram, init=False)
     round_trips: Histogram = attrs.field(factory=Histogram, init=False)
     disk_full: str | None = attrs.field(default=None, init=False)
+    turns: int = attrs.field(default=0, init=False)
+    commit_began: float | None = attrs.field(default=None, init=False)
     recent_commits: deque[float] = attrs.field(
         factory=lambda: deque(maxlen=RECENT_MAX), init=False
     )
 
+    def begin_commit(self, now: float) -> float:
+        """Take note that a commit begins, or is tried again; gives `now`."""
+        self.commit_began = now
+        return now
+
     def note_commit(self, transaction: Transaction, seconds: float) -> None:
         """Count a commit that is flushed, and how long that took."""
+        self.commit_began = None
         self.blocks += len(transaction.blocks)
         for block in transaction.blocks:
             self.events += block.records.count

@@ -1,4 +1,7 @@
-"""Certificates read again on SIGHUP, while the server goes on. The edge: a signal."""
+"""Certificates read again on SIGHUP, while the server goes on. The edge: a signal.
+
+A service manager, if there is one, is told when that begins and when it is over.
+"""
 
 from __future__ import annotations
 
@@ -13,27 +16,43 @@ from alphabet.waker import Waker
 if TYPE_CHECKING:
     from alphabet.certificates import Certificates
     from alphabet.journal import Journal
+    from alphabet.service_manager import ServiceManager
 
 
-def reload_on_hangup(certificates: Certificates, journal: Journal) -> None:
+def reload_on_hangup(
+    certificates: Certificates | None, journal: Journal, manager: ServiceManager
+) -> None:
     """Let SIGHUP read the files again; to be called in the main thread.
 
     A handler may interrupt any lock's holder, so it takes none: it only wakes.
     """
     waker = Waker()
     signal.signal(signal.SIGHUP, lambda *_: waker.wake())
-    start_thread("renewal", lambda: _serve(waker, certificates, journal))
+    start_thread("renewal", lambda: _serve(waker, certificates, journal, manager))
 
 
-def _serve(waker: Waker, certificates: Certificates, journal: Journal) -> None:
-    from alphabet.tls import TlsFileError
-
+def _serve(
+    waker: Waker,
+    certificates: Certificates | None,
+    journal: Journal,
+    manager: ServiceManager,
+) -> None:
     while True:
         select.select([waker], [], [])
         waker.clear()
-        try:
-            certificates.reload()
-        except TlsFileError as error:
-            journal.say(entries.certificates_kept(cause=str(error)))
-        else:
-            journal.say(entries.certificates_renewed())
+        with manager.reloading():
+            if certificates is None:
+                journal.say(entries.nothing_to_renew())
+            else:
+                _reload(certificates, journal)
+
+
+def _reload(certificates: Certificates, journal: Journal) -> None:
+    from alphabet.tls import TlsFileError
+
+    try:
+        certificates.reload()
+    except TlsFileError as error:
+        journal.say(entries.certificates_kept(cause=str(error)))
+    else:
+        journal.say(entries.certificates_renewed())

@@ -4,12 +4,11 @@ Results, which here are the lines that tell it is ready, go to standard output;
 everything else to standard error.
 """
 
-import contextlib
 import gc
-import select
+import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +29,21 @@ from alphabet.command_line import (
     tls_options,
 )
 from alphabet.connection import Limits
+from alphabet.inherited_sockets import (
+    InheritedSocket,
+    InheritedSocketError,
+    take_inherited,
+)
 from alphabet.journal import Journal
 from alphabet.listening import HTTP, BindError
 from alphabet.loading import ApplicationError, load_machine
 from alphabet.machine import Machine
+from alphabet.ready_lines import say_ready
 from alphabet.renewal import reload_on_hangup
 from alphabet.server import Server
+from alphabet.service_manager import ServiceManager
 from alphabet.startup import Consent, SinkError
+from alphabet.supervision import supervise
 from log.errors import (
     CommitError,
     DamagedError,
@@ -253,7 +260,11 @@ def run(**options: Any) -> None:  # noqa: ANN401 - every option, by its name
         machine = load_machine(options["application_module"], _arguments(options))
     except ApplicationError as error:
         raise CannotServeError(str(error)) from error
-    settings = _settings(options, machine)
+    try:
+        inherited = take_inherited(os.environ)
+    except InheritedSocketError as error:
+        raise click.UsageError(str(error)) from error
+    settings = _settings(options, machine, inherited)
     journal = Journal.open(sys.stderr, options["log_format"])
     try:
         _serve(settings, machine, journal)
@@ -275,14 +286,21 @@ def _serve(settings: Settings, machine: Machine, journal: Journal) -> None:
     """Assemble a server, say that it is ready, and run it."""
     for state in machine.pickled:
         journal.say(entries.state_pickled(state=state))
-    with assembled(settings, machine, journal) as server:
+    manager = ServiceManager.find(os.environ, journal)
+
+    def on_ready() -> None:
+        say_ready(server, to_stderr=settings.has_console)
+        manager.ready()
+        supervise(server, manager)
+
+    with assembled(settings, machine, journal, manager.replayed) as server:
         server.wake_on_signals()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: _stop(server))
-        if settings.certificates is not None:
-            reload_on_hangup(settings.certificates, journal)
+        if settings.certificates is not None or manager.is_there:
+            reload_on_hangup(settings.certificates, journal, manager)
         gc.freeze()
-        server.run(lambda: _say_ready(server, to_stderr=settings.has_console))
+        server.run(on_ready, manager.stopping)
 
 
 def _stop(server: Server) -> None:
@@ -292,36 +310,15 @@ def _stop(server: Server) -> None:
     server.stop()
 
 
-def _say_ready(server: Server, *, to_stderr: bool) -> None:
-    """Print the lines that tell where it listens and that it is ready.
-
-    A closed or full standard output is no reason not to count, nor not to stop.
-    """
-    stream = sys.stderr if to_stderr else sys.stdout
-    with contextlib.suppress(OSError, ValueError):
-        if select.select([], [stream], [], 0)[1]:
-            _print_ready(server, to_stderr=to_stderr)
-
-
-def _print_ready(server: Server, *, to_stderr: bool) -> None:
-    for reception in server.receptions:
-        for listener in reception.listeners:
-            address = Address(*listener.socket.getsockname()[:2])
-            click.echo(f"listening {reception.label} {address}", err=to_stderr)
-    if server.page is not None:
-        address = Address(*server.page.listener.getsockname()[:2])
-        click.echo(f"listening {HTTP} {address}", err=to_stderr)
-    recovered = server.opened.recovered
-    if recovered is not None:
-        replayed = f"Replayed {recovered.replayed} entries from recovery log file."
-        click.echo(f"RESILIENCE: {replayed}", err=to_stderr)
-    click.echo("Application has successfully initialized", err=to_stderr)
-
-
-def _settings(options: dict[str, Any], machine: Machine) -> Settings:
+def _settings(
+    options: dict[str, Any], machine: Machine, inherited: Sequence[InheritedSocket]
+) -> Settings:
     """Make the settings; what no option says, the application does."""
-    # Who asks for connectors alone has no port open to others.
-    inputs = () if options["connector_inputs"] else _configured_inputs(machine)
+    # Who asks for connectors alone, or hands sockets over, has no port open to others.
+    has_own = options["connector_inputs"] or any(
+        each.name.label != HTTP for each in inherited
+    )
+    inputs = () if has_own else _configured_inputs(machine)
     outputs = options["outputs"] or tuple(_configured_outputs(machine))
     return Settings(
         data_dir=options["data_dir"],
@@ -349,6 +346,7 @@ def _settings(options: dict[str, Any], machine: Machine) -> Settings:
         http=_page_address(options["http"]),
         is_http_given=options["http"] is not None,
         http_names=options["http_names"],
+        inherited=inherited,
         consent=Consent(options["accept_lost_tail"], options["accept_gaps"]),
     )
 

@@ -10,13 +10,11 @@ both steps itself. Outputs, receipts and captures leave the commit step only beh
 flush. Whatever ends a thread ends the server, with the error that `run` raises.
 """
 
-import contextlib
 import queue
 import select
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -116,10 +114,14 @@ class Server:
         """Let a signal wake `run`, whichever thread it reaches."""
         self._attention.wake_on_signals()
 
-    def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
+    def run(
+        self,
+        on_ready: Callable[[], None] = lambda: None,
+        on_stop: Callable[[], None] = lambda: None,
+    ) -> None:
         """Serve until stopped; raises what ended a thread.
 
-        `on_ready` is called once every thread is at work.
+        `on_ready` is called once every thread is at work, `on_stop` when told to stop.
         """
         sinks = [self._start(f"sink {sink.name}", sink.run) for sink in self.sinks]
         snapshotter = self._start("snapshotter", self.snapshotter.run)
@@ -134,8 +136,8 @@ class Server:
         self._wait_for_the_end()
         self.stopping.set()
         self._raise_failure()
-        started = time.monotonic()
-        until = started + STOP_SECONDS_MAX
+        until = time.monotonic() + STOP_SECONDS_MAX
+        on_stop()
         self._commit_until = until - self.drain_seconds
         for reception in self.receptions:
             reception.stop()
@@ -166,7 +168,6 @@ class Server:
 
     def _start(self, name: str, target: Callable[[], None]) -> threading.Thread:
         def guarded() -> None:
-            _name_thread(name)
             try:
                 target()
             except BaseException as error:  # noqa: BLE001 - `run` raises it again
@@ -242,6 +243,7 @@ class Server:
     def _count(self) -> None:
         """Take what arrived, seal it, hand it over; until the inbox is closed."""
         while not self.inbox.is_done and time.monotonic() < self._commit_until:
+            self.measures.turns += 1
             self.inbox.wait(IDLE_SECONDS)
             self._counting.acquire()
             batch = self._count_step(BATCH_BYTES_MAX)
@@ -308,7 +310,7 @@ class Server:
         """Commit a batch; on a full disk, the very same one until there is room."""
         if not batch.transaction:
             return
-        started = time.monotonic()
+        started = self.measures.begin_commit(time.monotonic())
         try:
             self.opened.log.commit(batch.transaction)
         except DiskFullError as error:
@@ -339,6 +341,7 @@ class Server:
         while not log.holds(batch.transaction):
             if self.stopping.wait(DISK_RETRY_SECONDS):
                 raise error
+            self.measures.begin_commit(time.monotonic())
             try:
                 log.commit(batch.transaction)
             except DiskFullError as again:
@@ -386,13 +389,3 @@ class Server:
                 partial_frames=sum(each.partial_frames for each in self.receptions),
             )
         )
-
-
-def _name_thread(name: str) -> None:
-    """Let the system know this thread by its name, for `top -H` and profilers.
-
-    Linux takes 15 bytes of it; where there is no such file, it goes without.
-    """
-    with contextlib.suppress(OSError):
-        comm = Path(f"/proc/self/task/{threading.get_native_id()}/comm")
-        comm.write_bytes(name.encode()[:15])

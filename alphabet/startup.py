@@ -8,7 +8,7 @@ for what the operator has asked for.
 
 import time
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -56,12 +56,20 @@ class Opened:
 
     @classmethod
     def open(
-        cls, path: Path, machine: Machine, consent: Consent, journal: Journal
+        cls,
+        path: Path,
+        machine: Machine,
+        consent: Consent,
+        journal: Journal,
+        progress: Callable[[int], None] | None = None,
     ) -> Self:
-        """Take a data directory and bring `machine` to the log's last event."""
+        """Take a data directory and bring `machine` to the log's last event.
+
+        `progress` is called with the sequence reached, again and again.
+        """
         directory = DataDirectory.claim(path)
         try:
-            return cls._open(directory, machine, consent, journal)
+            return cls._open(directory, machine, consent, journal, progress)
         except BaseException:
             directory.release()
             raise
@@ -73,6 +81,7 @@ class Opened:
         machine: Machine,
         consent: Consent,
         journal: Journal,
+        progress: Callable[[int], None] | None,
     ) -> Self:
         has_log = directory.has_log()
         if not has_log:
@@ -89,7 +98,7 @@ class Opened:
             lost_tail = LostTail.find(log)
             if not consent.is_lost_tail_accepted:
                 lost_tail.check(log, snapshots)
-            recovered = replayer.recover(machine)
+            recovered = replayer.recover(machine, progress=progress)
             machine.dump()  # One that cannot be stored is told now, not in mid-flood.
             # Nothing is refused from here on, so files may change.
             _set_aside(snapshots, recovered, journal)

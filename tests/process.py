@@ -110,11 +110,12 @@ class Server:
         before: Sequence[str] = (),
         working_directory: Path = ROOT,
         is_bare: bool = False,
+        pass_fds: Sequence[int] = (),
     ) -> Self:
         """Start a server that keeps its data in `place / "data"`, not ready yet.
 
-        `before` is a command that is given the server's own to execute. A bare one is
-        given no option but those in `words`.
+        `before` is a command that is given the server's own to execute, and `pass_fds`
+        are files that it inherits. A bare one is given no option but those in `words`.
         """
         number = len(list(place.glob("*.stdout")))
         stdout, stderr = place / f"{number}.stdout", place / f"{number}.stderr"
@@ -130,6 +131,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
+                pass_fds=pass_fds,
             )
         return cls(process, stdout, stderr)
 

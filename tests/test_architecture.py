@@ -45,6 +45,7 @@ PURE = {
     "alphabet/entries.py",
     "alphabet/paced_lines.py",
     "alphabet/repeats.py",
+    "alphabet/pulse.py",
     "alphabet/connector_receiver.py",
     "alphabet/frame_buffer.py",
     "alphabet/transaction_log.py",

@@ -1,6 +1,11 @@
 """What an installed Alphabet consists of, read from a wheel built here."""
 
+import os
+import subprocess
+import sys
+import sysconfig
 import tomllib
+import venv
 from collections.abc import Iterator
 from configparser import ConfigParser
 from pathlib import Path
@@ -81,3 +86,50 @@ class TestWheel:
         """The metadata folder names the distribution and its version."""
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         assert dist_info(wheel) == f"alphabet_votes-{project['version']}.dist-info"
+
+    def test_it_installs_without_the_network(
+        self, wheel: ZipFile, tmp_path: Path
+    ) -> None:
+        """In a new environment both commands say the version, from the wheel's code."""
+        place = tmp_path / "installed"
+        venv.create(place)
+        python = str(place / "bin" / "python")
+        options = ["--no-index", "--no-deps", "--quiet", "--disable-pip-version-check"]
+        pip = [sys.executable, "-m", "pip"]
+        # Whoever has an index set up is not to ask it.
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        subprocess.run(
+            [*pip, "--python", python, "install", *options, str(wheel.filename)],
+            check=True,
+            env=clean,
+            timeout=120,
+        )
+        # What it needs is lent by the environment that we are in.
+        lent = sysconfig.get_path("purelib")
+        [packages] = place.glob("lib/python*/site-packages")
+        (packages / "lent.pth").write_text(lent)
+        version = dist_info(wheel).removesuffix(".dist-info").partition("-")[2]
+        for program in ("alphabet", "alphabet-replay"):
+            done = subprocess.run(
+                [str(place / "bin" / program), "--version"],
+                check=True,
+                cwd=tmp_path,
+                env=clean,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert version in done.stdout
+            page = place / "share" / "man" / "man1" / f"{program}.1"
+            assert page.read_bytes() == (ROOT / "docs/man" / page.name).read_bytes()
+        where = "import alphabet.cli, log, recovery; print(alphabet.cli.__file__)"
+        done = subprocess.run(
+            [python, "-c", where],
+            check=True,
+            cwd=tmp_path,
+            env=clean,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert Path(done.stdout.strip()).is_relative_to(packages)

@@ -28,6 +28,7 @@ EDGE = [
     "connection",
     "rests",
     "listening",
+    "inherited_sockets",
     "thread",
     "inbox",
     "feed",
@@ -93,7 +94,7 @@ def _adapt(twin: Any) -> None:  # noqa: ANN401
         watched(twin.feed.Feed), window_bytes_max=FEED_BYTES_MAX
     )
     twin.assembly._raise_file_limit = lambda _: math.inf  # noqa: SLF001
-    twin.server._name_thread = lambda _: None  # noqa: SLF001
+    twin.thread.name_thread = lambda _: None
     # What is kept in sets comes out in an order that addresses decide.
     twin.connector_sources.ConnectorIn = numbered(ConnectorIn)
     twin.reception.Connection = numbered(twin.connection.Connection)
