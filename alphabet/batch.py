@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alphabet.framing import Rows
-from alphabet.wallaroo import Pipeline
+from alphabet.topology import Pipeline, StatefulStep
 from log.block import Records
 
 EVENTS_MIN = 64
@@ -47,6 +47,8 @@ def find_batch_methods(pipeline: Pipeline) -> BatchMethods | None:
     if len(pipeline.steps) != 1:
         return None
     (step,) = pipeline.steps
+    if not isinstance(step, StatefulStep) or step.partition_function is not None:
+        return None
     decode = getattr(pipeline.source.decoder, "decode_batch", None)
     compute = getattr(step.computation, "compute_batch", None)
     encode = getattr(pipeline.sink.encoder, "encode_batch", None)

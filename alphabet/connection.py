@@ -17,9 +17,9 @@ from alphabet.keepalive import keep_alive
 
 if TYPE_CHECKING:
     from alphabet.certificates import Certificates
+    from alphabet.components import AnyDecoder
     from alphabet.framing import FrameFault, FrameReader
     from alphabet.secure_socket import SecureSocket
-    from alphabet.wallaroo import AnyDecoder
 
 RECEIVE_BYTES = 1 << 20
 """How much is read of a connection at once, at most."""

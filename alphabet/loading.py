@@ -11,8 +11,9 @@ from types import ModuleType
 
 import attrs
 
-from alphabet.machine import Machine, describe
-from alphabet.wallaroo import Application
+from alphabet.cause import describe
+from alphabet.machine import Machine
+from alphabet.topology import Application
 
 
 @attrs.frozen

@@ -12,7 +12,7 @@ the log again:
 Pure: no sockets, clocks or files. A `Machine` belongs to one thread.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import attrs
@@ -25,19 +25,16 @@ from alphabet.batch import (
     find_batch_methods,
     slices,
 )
+from alphabet.cause import FATAL, describe
 from alphabet.framing import Rows
 from alphabet.outputs import Outputs
-from alphabet.state_codec import PICKLE, StateCodec, choose_codec
-from alphabet.wallaroo import Application, Pipeline
+from alphabet.state_codec import PICKLE, StateCodec
+from alphabet.steps import Way, as_bytes, bind, codec_of, initial_state
+from alphabet.topology import Application
 from log.block import Records
 from log.row import OPAQUE
 from recovery.errors import ReplayError, StateError
 from recovery.snapshot import State
-
-FATAL = (MemoryError, RecursionError)
-CAUSE_CHARS_MAX = 500
-
-Step = Callable[[Any], tuple[Any, bool]]
 
 
 @attrs.frozen
@@ -87,7 +84,7 @@ class Machine:
     is_marked: bool = attrs.field(default=False, init=False)
     _codecs: dict[str, StateCodec] = attrs.field(init=False)
     _states: dict[str, Any] = attrs.field(init=False)
-    _steps: list[Step] = attrs.field(init=False)
+    _ways: list[Way] = attrs.field(init=False)
     _batches: list[BatchMethods | None] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -96,9 +93,8 @@ class Machine:
             find_batch_methods(pipeline) for pipeline in self.definition.pipelines
         ]
         self._codecs = {
-            step.state_name: choose_codec(step.state_builder, self._module)
-            for pipeline in self.definition.pipelines
-            for step in pipeline.steps
+            step.state_name: codec_of(step, self._module)
+            for step in self.definition.stateful_steps
         }
         self.reset()
 
@@ -138,9 +134,8 @@ class Machine:
         """Go back to the states before the first event."""
         self._bind(
             {
-                step.state_name: step.state_builder.build()
-                for pipeline in self.definition.pipelines
-                for step in pipeline.steps
+                step.state_name: initial_state(step)
+                for step in self.definition.stateful_steps
             }
         )
 
@@ -198,8 +193,7 @@ class Machine:
         The states are captured at the first event at or after `capture_from` that
         is marked. Raises StateError when they cannot be dumped there.
         """
-        run = self._steps[pipeline]
-        encode = self.definition.pipelines[pipeline].sink.encoder.encode
+        run, encode = self._ways[pipeline].run, self._ways[pipeline].encode
         pieces: list[bytes] = []
         ends: list[int] = []
         failures: list[Failure] = []
@@ -216,7 +210,7 @@ class Machine:
                     reason = "encode"
                     piece = encode(output)
                     if type(piece) is not bytes:
-                        piece = bytes(memoryview(piece))
+                        piece = as_bytes(piece)
                     pieces.append(piece)
                     end += len(piece)
             except FATAL:
@@ -228,7 +222,7 @@ class Machine:
                 capture = Capture(sequence, self.dump())
                 capture_from = None
         self.is_marked = marked
-        outputs = Outputs(first_sequence, b"".join(pieces), ends)
+        outputs = Outputs(first_sequence, b"".join(pieces), ends, pipeline)
         return Computed(outputs, failures, capture)
 
     def has_batch(self, pipeline: int) -> bool:
@@ -259,7 +253,7 @@ class Machine:
         self.is_marked = bool(flags[-1])
         size = encoded.shape[1]
         ends = range(size, encoded.size + 1, size)
-        return Outputs(first_sequence, encoded.reshape(-1).data, ends)
+        return Outputs(first_sequence, encoded.reshape(-1).data, ends, pipeline)
 
     def derive(
         self, pipeline: int, first_sequence: int, records: Records
@@ -301,7 +295,7 @@ class Machine:
     def _replay_events(
         self, pipeline: int, first_sequence: int, records: Iterable[bytes]
     ) -> None:
-        run = self._steps[pipeline]
+        run = self._ways[pipeline].run
         marked = self.is_marked
         for value in self._decode_records(pipeline, first_sequence, records):
             marked = False
@@ -325,9 +319,7 @@ class Machine:
 
     def _bind(self, states: dict[str, Any]) -> None:
         self._states = states
-        self._steps = [
-            _bind_steps(pipeline, states) for pipeline in self.definition.pipelines
-        ]
+        self._ways = [bind(each, states) for each in self.definition.pipelines]
 
     def _dump(self, name: str) -> bytes:
         try:
@@ -349,43 +341,3 @@ class Machine:
         except Exception as error:
             reason = f"it cannot be loaded: {describe(error)}"
             raise StateError(reason, state.name) from error
-
-
-def describe(error: BaseException) -> str:
-    """Say in one line, of CAUSE_CHARS_MAX at most, what was raised.
-
-    It may quote what a peer has sent, so it is safe to print.
-    """
-    name = type(error).__name__
-    try:
-        text = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001 - it is the application's code
-        text = ""
-    line = (f"{name}: {text}" if text else name)[:CAUSE_CHARS_MAX]
-    return "".join(
-        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line
-    )
-
-
-def _bind_steps(pipeline: Pipeline, states: dict[str, Any]) -> Step:
-    """Make one function of a pipeline's steps: value -> (output, is marked).
-
-    An event is marked if any of its steps returned True; None ends its way.
-    """
-    bound = [
-        (step.computation.compute, states[step.state_name]) for step in pipeline.steps
-    ]
-    if len(bound) == 1:
-        compute, state = bound[0]
-        return lambda value: compute(value, state)
-
-    def run(value: Any) -> tuple[Any, bool]:  # noqa: ANN401 - see Step
-        is_marked = False
-        for compute, state in bound:
-            value, mark = compute(value, state)
-            is_marked = is_marked or mark
-            if value is None:
-                break
-        return value, is_marked
-
-    return run

@@ -19,7 +19,7 @@ END_BYTES = 40
 
 @attrs.frozen
 class Outputs:
-    """The outputs of events `first_sequence` onward.
+    """The outputs of events `first_sequence` onward, which are one pipeline's.
 
     `ends[i]` is where, in `data`, the output of event `first_sequence + i` ends.
     """
@@ -27,6 +27,7 @@ class Outputs:
     first_sequence: int
     data: bytes | memoryview = attrs.field(repr=False)
     ends: Sequence[int] = attrs.field(repr=False)
+    pipeline: int = attrs.field(default=0, eq=False)
 
     @property
     def last_sequence(self) -> int:
@@ -47,7 +48,12 @@ class Outputs:
             return self
         start = self.ends[passed - 1]
         ends = [end - start for end in self.ends[passed:]]
-        return type(self)(self.first_sequence + passed, self.data[start:], ends)
+        first = self.first_sequence + passed
+        return type(self)(first, self.data[start:], ends, self.pipeline)
+
+    def muted(self) -> Self:
+        """Give the same events without output, as a sink of other pipelines has it."""
+        return type(self)(self.first_sequence, b"", [0] * len(self.ends), self.pipeline)
 
     def end_cursor(self, offset: int) -> Cursor:
         """Give the cursor behind these outputs, when they begin at output `offset`."""

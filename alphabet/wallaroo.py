@@ -1,9 +1,11 @@
-"""The part of Wallaroo's Python API that applications are written against.
+"""Wallaroo's Python API, 0.1 to 0.3: what applications are written against.
 
 An application describes itself with an `ApplicationBuilder` and hands the result, an
-`Application`, to the runtime. This module holds that description and checks it; it
-runs nothing, and imports no sockets, clocks or files. What a component must offer is
-said by the protocols here: whatever has their methods will do.
+`Application`, to the runtime. This module puts that description together; it runs
+nothing, and imports no sockets, clocks or files. What the parts are is in
+`alphabet.topology`, what a component must offer in `alphabet.components`, components
+made of functions in `alphabet.decorators`; all of it is public under this module's
+name. docs/WALLAROO.md is the reference.
 
 An author's mistakes raise `WallarooParameterError`; an address on the command line
 that cannot be read, `AddressError`.
@@ -11,171 +13,103 @@ that cannot be read, `AddressError`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+import pickle
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 import attrs
 
-from alphabet.address import parse_named_address
+from alphabet.address_arguments import (
+    DEFAULT_INPUT,
+    tcp_parse_input_addrs,
+    tcp_parse_output_addrs,
+)
+from alphabet.components import (
+    AnyComputation,
+    AnyDecoder,
+    AnyEncoder,
+    AnyPartitionFunction,
+    Computation,
+    Decoder,
+    Encoder,
+    MultiComputation,
+    MultiStateComputation,
+    PartitionFunction,
+    StateBuilder,
+    StateComputation,
+)
+from alphabet.decorators import (
+    FunctionComputation,
+    FunctionMultiComputation,
+    computation,
+    computation_multi,
+    decoder,
+    encoder,
+    partition,
+    state,
+    state_computation,
+    state_computation_multi,
+)
+from alphabet.kafka import (
+    KafkaSinkConfig,
+    KafkaSourceConfig,
+    kafka_parse_sink_options,
+    kafka_parse_source_options,
+)
+from alphabet.topology import (
+    NOT_GIVEN,
+    Application,
+    Pipeline,
+    Silence,
+    StatefulStep,
+    StatelessStep,
+    Step,
+    TCPSinkConfig,
+    TCPSourceConfig,
+    WallarooParameterError,
+    partition_keys_u64,
+)
+from alphabet.topology import partition_keys as checked_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
-DEFAULT_INPUT = ("127.0.0.1", "7010")
-"""Where a server listens if the command line does not say: host, port."""
+__all__ = [
+    "DEFAULT_INPUT",
+    "Application",
+    "ApplicationBuilder",
+    "Computation",
+    "Decoder",
+    "Encoder",
+    "KafkaSinkConfig",
+    "KafkaSourceConfig",
+    "MultiComputation",
+    "MultiStateComputation",
+    "PartitionFunction",
+    "Pipeline",
+    "StateBuilder",
+    "StateComputation",
+    "StatefulStep",
+    "StatelessStep",
+    "TCPSinkConfig",
+    "TCPSourceConfig",
+    "WallarooParameterError",
+    "computation",
+    "computation_multi",
+    "decoder",
+    "deserialize",
+    "encoder",
+    "kafka_parse_sink_options",
+    "kafka_parse_source_options",
+    "partition",
+    "serialize",
+    "state",
+    "state_computation",
+    "state_computation_multi",
+    "tcp_parse_input_addrs",
+    "tcp_parse_output_addrs",
+]
 
-Data_co = TypeVar("Data_co", covariant=True)
-Data_contra = TypeVar("Data_contra", contravariant=True)
-Output_co = TypeVar("Output_co", covariant=True)
-State_co = TypeVar("State_co", covariant=True)
-State_contra = TypeVar("State_contra", contravariant=True)
-
-
-class WallarooParameterError(ValueError):
-    """An application is put together wrongly; the message says how to mend it."""
-
-
-class Decoder(Protocol[Data_co]):
-    """Make data of a source's bytes.
-
-    If it has a `record_schema`, a text, that names the payload's layout.
-    """
-
-    def header_length(self) -> int:
-        """Say how many bytes a frame's header has."""
-        ...
-
-    def payload_length(self, bs: bytes, /) -> int:
-        """Read a payload's length from its frame's header."""
-        ...
-
-    def decode(self, bs: bytes, /) -> Data_co:
-        """Read a payload; if this raises, the frame is a reject."""
-        ...
-
-
-class Encoder(Protocol[Data_contra]):
-    """Make a sink's bytes of outputs."""
-
-    def encode(self, data: Data_contra, /) -> bytes:
-        """Write one output."""
-        ...
-
-
-class Computation(Protocol[Data_contra, State_contra, Output_co]):
-    """Change a state by one event."""
-
-    def name(self) -> str:
-        """Name the computation."""
-        ...
-
-    def compute(
-        self, data: Data_contra, state: State_contra, /
-    ) -> tuple[Output_co, bool]:
-        """Change the state; return the output, and whether this is a checkpoint."""
-        ...
-
-
-class StateBuilder(Protocol[State_co]):
-    """Make states.
-
-    If it has `dump(state)` and `load(bytes)`, these say how a state is stored.
-    """
-
-    def build(self) -> State_co:
-        """Make the state before the first event."""
-        ...
-
-
-# A description holds any application's components: their types fit one another, but
-# which types these are only the application knows.
-AnyDecoder = Decoder[Any]
-AnyEncoder = Encoder[Any]
-AnyComputation = Computation[Any, Any, Any]
-AnyStateBuilder = StateBuilder[Any]
-
-
-@attrs.frozen
-class _Has:
-    """Validate that an attribute is an instance, not a class, with certain methods."""
-
-    methods: tuple[str, ...]
-
-    def __call__(
-        self, owner: object, attribute: attrs.Attribute[object], value: object
-    ) -> None:
-        role = f"the {attribute.name} of a {type(owner).__name__}"
-        if isinstance(value, type):
-            raise WallarooParameterError(
-                f"{role} is the class {value.__name__};"
-                f" give it an instance: {value.__name__}()"
-            )
-        for method in self.methods:
-            if not callable(getattr(value, method, None)):
-                raise WallarooParameterError(
-                    f"{role} is a {type(value).__name__}, which has no method {method}"
-                )
-
-
-@attrs.frozen
-class TCPSourceConfig:
-    """Where a pipeline's events come from.
-
-    Attributes:
-        host: Where to listen.
-        port: As text; a number becomes one.
-        decoder: Makes data of the bytes.
-    """
-
-    host: str
-    port: str = attrs.field(converter=str)
-    decoder: AnyDecoder = attrs.field(
-        validator=_Has(("header_length", "payload_length", "decode"))
-    )
-
-
-@attrs.frozen
-class TCPSinkConfig:
-    """Where a pipeline's outputs go.
-
-    Attributes:
-        host: Where to connect; empty for nowhere, "-" for standard output.
-        port: As text; a number becomes one.
-        encoder: Makes bytes of the outputs.
-    """
-
-    host: str
-    port: str = attrs.field(converter=str)
-    encoder: AnyEncoder = attrs.field(validator=_Has(("encode",)))
-
-
-@attrs.frozen
-class StatefulStep:
-    """A computation, and the state it works on.
-
-    Steps that give one `state_name` share that state.
-    """
-
-    computation: AnyComputation = attrs.field(validator=_Has(("name", "compute")))
-    state_builder: AnyStateBuilder = attrs.field(validator=_Has(("build",)))
-    state_name: str
-
-
-@attrs.frozen
-class Pipeline:
-    """The way of an event: a source, the steps in order, a sink."""
-
-    name: str
-    source: TCPSourceConfig
-    steps: tuple[StatefulStep, ...]
-    sink: TCPSinkConfig
-
-
-@attrs.frozen
-class Application:
-    """A name and one pipeline or more, each with its own name, in the order made."""
-
-    name: str
-    pipelines: tuple[Pipeline, ...]
+State = TypeVar("State")
 
 
 @attrs.define
@@ -184,7 +118,7 @@ class _OpenPipeline:
 
     name: str
     source: TCPSourceConfig
-    steps: list[StatefulStep] = attrs.field(factory=list)
+    steps: list[Step] = attrs.field(factory=list)
 
 
 @attrs.define
@@ -198,23 +132,61 @@ class ApplicationBuilder:
     name: str
     _pipelines: list[Pipeline] = attrs.field(factory=list, init=False)
     _open: _OpenPipeline | None = attrs.field(default=None, init=False)
-    _builders: dict[str, AnyStateBuilder] = attrs.field(factory=dict, init=False)
+    _shared: dict[str, StatefulStep] = attrs.field(factory=dict, init=False)
 
-    def new_pipeline(self, name: str, source_config: TCPSourceConfig) -> Self:
-        """Begin a pipeline, under a name of its own; the one before has its sink."""
+    @overload
+    def new_pipeline(self, name: str, source_config: TCPSourceConfig) -> Self: ...
+
+    @overload
+    def new_pipeline(
+        self, name: str, source_config: AnyDecoder, older_config: TCPSourceConfig
+    ) -> Self: ...
+
+    def new_pipeline(
+        self,
+        name: str,
+        source_config: TCPSourceConfig | AnyDecoder,
+        older_config: TCPSourceConfig | None = None,
+    ) -> Self:
+        """Begin a pipeline, under a name of its own; the one before has its end.
+
+        The older way to say it is `new_pipeline(name, Decoder(), config)`, with a
+        config that has no decoder.
+        """
         self._check_closed("new_pipeline")
         if any(pipeline.name == name for pipeline in self._pipelines):
             raise WallarooParameterError(
                 f"two pipelines are named {name!r}; give each a name of its own"
             )
-        _check_config("new_pipeline", source_config, TCPSourceConfig)
-        self._open = _OpenPipeline(name, source_config)
+        if older_config is not None:
+            _check_config("new_pipeline", older_config, TCPSourceConfig)
+            config = attrs.evolve(
+                older_config, decoder=cast("AnyDecoder", source_config)
+            )
+        else:
+            _check_config("new_pipeline", source_config, TCPSourceConfig)
+            config = cast("TCPSourceConfig", source_config)
+        if config.decoder is NOT_GIVEN:
+            raise WallarooParameterError(
+                f"the pipeline {name!r} has no decoder; give it one:"
+                " TCPSourceConfig(host, port, Decoder())"
+            )
+        self._open = _OpenPipeline(name, config)
         return self
+
+    def to(self, computation: Callable[[], AnyComputation]) -> Self:
+        """Add a step that remembers nothing, by its class, which is called."""
+        return self._add_stateless("to", computation)
+
+    def to_parallel(self, computation: Callable[[], AnyComputation]) -> Self:
+        """Add a step that remembers nothing; here it is as `to`."""
+        return self._add_stateless("to_parallel", computation)
 
     def to_stateful(
         self,
-        computation: AnyComputation,
-        state_builder: AnyStateBuilder,
+        computation: StateComputation[Any, State, Any]
+        | MultiStateComputation[Any, State, Any],
+        state_builder: StateBuilder[State],
         state_name: str,
     ) -> Self:
         """Add a step that works on the state of that name.
@@ -223,25 +195,88 @@ class ApplicationBuilder:
         """
         pipeline = self._opened("to_stateful")
         step = StatefulStep(computation, state_builder, state_name)
-        known = self._builders.setdefault(state_name, state_builder)
-        if type(known) is not type(state_builder):
-            raise WallarooParameterError(
-                f"the state {state_name!r} has two builders,"
-                f" {type(known).__name__} and {type(state_builder).__name__};"
-                " use one, or name two states"
-            )
-        pipeline.steps.append(step)
-        return self
+        return self._add_stateful(pipeline, step)
 
-    def to_sink(self, sink_config: TCPSinkConfig) -> Self:
-        """End the pipeline."""
-        pipeline = self._opened("to_sink")
-        _check_config("to_sink", sink_config, TCPSinkConfig)
-        steps = tuple(pipeline.steps)
-        self._pipelines.append(
-            Pipeline(pipeline.name, pipeline.source, steps, sink_config)
+    def to_state_partition(
+        self,
+        computation: StateComputation[Any, State, Any]
+        | MultiStateComputation[Any, State, Any],
+        state_builder: StateBuilder[State],
+        state_partition_name: str,
+        partition_function: AnyPartitionFunction,
+        partition_keys: Sequence[Hashable],
+    ) -> Self:
+        """Add a step that works on the state of an event's key.
+
+        There is a state for each key of the list. All steps that name one partition
+        give builders of one type, and the same keys.
+        """
+        pipeline = self._opened("to_state_partition")
+        step = StatefulStep(
+            computation,
+            state_builder,
+            state_partition_name,
+            partition_function,
+            checked_keys(partition_keys),
         )
-        self._open = None
+        return self._add_stateful(pipeline, step)
+
+    def to_state_partition_u64(
+        self,
+        computation: StateComputation[Any, State, Any]
+        | MultiStateComputation[Any, State, Any],
+        state_builder: StateBuilder[State],
+        state_partition_name: str,
+        partition_function: AnyPartitionFunction,
+        partition_keys: Sequence[int],
+    ) -> Self:
+        """Do what `to_state_partition` does, for keys from 0 to 2**64-1."""
+        pipeline = self._opened("to_state_partition_u64")
+        step = StatefulStep(
+            computation,
+            state_builder,
+            state_partition_name,
+            partition_function,
+            partition_keys_u64(partition_keys),
+        )
+        return self._add_stateful(pipeline, step)
+
+    @overload
+    def to_sink(self, sink_config: TCPSinkConfig) -> Self: ...
+
+    @overload
+    def to_sink(self, sink_config: AnyEncoder, older_config: TCPSinkConfig) -> Self: ...
+
+    def to_sink(
+        self,
+        sink_config: TCPSinkConfig | AnyEncoder,
+        older_config: TCPSinkConfig | None = None,
+    ) -> Self:
+        """End the pipeline in a sink.
+
+        The older way to say it is `to_sink(Encoder(), config)`, with a config that has
+        no encoder.
+        """
+        pipeline = self._opened("to_sink")
+        if older_config is not None:
+            _check_config("to_sink", older_config, TCPSinkConfig)
+            config = attrs.evolve(older_config, encoder=cast("AnyEncoder", sink_config))
+        else:
+            _check_config("to_sink", sink_config, TCPSinkConfig)
+            config = cast("TCPSinkConfig", sink_config)
+        if config.encoder is NOT_GIVEN:
+            raise WallarooParameterError(
+                f"the pipeline {pipeline.name!r} has no encoder; give it one:"
+                " TCPSinkConfig(host, port, Encoder())"
+            )
+        return self._close(pipeline, config)
+
+    def done(self) -> Self:
+        """End the pipeline: one that has no sink yet gives nothing out."""
+        if self._open is not None:
+            return self._close(self._open, TCPSinkConfig("", "", Silence()))
+        if not self._pipelines:
+            self._opened("done")
         return self
 
     def build(self) -> Application:
@@ -252,6 +287,43 @@ class ApplicationBuilder:
                 f"{self.name!r} has no pipeline; call new_pipeline before build"
             )
         return Application(self.name, tuple(self._pipelines))
+
+    def _add_stateless(
+        self, caller: str, computation: Callable[[], AnyComputation]
+    ) -> Self:
+        pipeline = self._opened(caller)
+        if not isinstance(
+            computation, type | FunctionComputation | FunctionMultiComputation
+        ):
+            kind = type(computation).__name__
+            raise WallarooParameterError(
+                f"{caller} takes a computation's class, not an instance of {kind};"
+                f" give it {kind}"
+            )
+        pipeline.steps.append(StatelessStep(computation()))
+        return self
+
+    def _add_stateful(self, pipeline: _OpenPipeline, step: StatefulStep) -> Self:
+        known = self._shared.setdefault(step.state_name, step)
+        if known.builder_type is not step.builder_type:
+            raise WallarooParameterError(
+                f"the state {step.state_name!r} has two builders,"
+                f" {known.builder_type.__name__} and {step.builder_type.__name__};"
+                " use one, or name two states"
+            )
+        if known.keys != step.keys:
+            raise WallarooParameterError(
+                f"the state {step.state_name!r} is given with different partition keys;"
+                " give the same ones, or name two states"
+            )
+        pipeline.steps.append(step)
+        return self
+
+    def _close(self, pipeline: _OpenPipeline, sink: TCPSinkConfig) -> Self:
+        steps = tuple(pipeline.steps)
+        self._pipelines.append(Pipeline(pipeline.name, pipeline.source, steps, sink))
+        self._open = None
+        return self
 
     def _opened(self, caller: str) -> _OpenPipeline:
         """Return the pipeline that `caller` goes on with."""
@@ -266,8 +338,18 @@ class ApplicationBuilder:
         if self._open is not None:
             raise WallarooParameterError(
                 f"the pipeline {self._open.name!r} has no sink;"
-                f" call to_sink before {caller}"
+                f" call to_sink before {caller}, or done for none"
             )
+
+
+def serialize(value: object) -> bytes:
+    """Write a value as a pickle."""
+    return pickle.dumps(value)
+
+
+def deserialize(bs: bytes) -> Any:  # noqa: ANN401 - it may be anything
+    """Read what `serialize` wrote; never feed it what a peer has sent."""
+    return pickle.loads(bs)  # noqa: S301 - the application's own bytes
 
 
 def _check_config(caller: str, config: object, wanted: type) -> None:
@@ -276,64 +358,3 @@ def _check_config(caller: str, config: object, wanted: type) -> None:
         raise WallarooParameterError(
             f"{caller} takes a {wanted.__name__}, not {config!r}"
         )
-
-
-def tcp_parse_input_addrs(args: Sequence[str]) -> list[tuple[str, str]]:
-    """Read every `--in` (`-i`) of a command line.
-
-    A value is `[PIPELINE@]HOST:PORT`, or several with commas between them.
-
-    Returns:
-        Hosts and ports, as text, in order, without the pipelines' names; the default
-        if there is no `--in`.
-
-    Raises:
-        WallarooParameterError: The last word is `--in`, without a value.
-        AddressError: A value is no address.
-    """
-    values = _values_of(args, "-i", "--in")
-    return [_host_and_port(value) for value in values] or [DEFAULT_INPUT]
-
-
-def tcp_parse_output_addrs(args: Sequence[str]) -> list[tuple[str, str]]:
-    """Read every `--out` (`-o`) of a command line.
-
-    A value is `[NAME@]HOST:PORT`, or `-` for standard output, or several with commas
-    between them.
-
-    Returns:
-        Hosts and ports, as text, in order, without the sinks' names; `("-", "")` for
-        `-`; nothing but `("", "")` if there is no `--out`.
-
-    Raises:
-        WallarooParameterError: The last word is `--out`, without a value.
-        AddressError: A value is no address.
-    """
-    values = _values_of(args, "-o", "--out")
-    addresses = [("-", "") if v == "-" else _host_and_port(v) for v in values]
-    return addresses or [("", "")]
-
-
-def _values_of(args: Sequence[str], short: str, long: str) -> list[str]:
-    """Collect one option's values, cut at commas; other words are others' business."""
-    values: list[str] = []
-    words = iter(args)
-    for word in words:
-        if word in {short, long}:
-            value = next(words, None)
-            if value is None:
-                raise WallarooParameterError(f"{word} needs a value")
-        elif word.startswith(f"{long}="):
-            value = word.removeprefix(f"{long}=")
-        elif word.startswith(short):
-            value = word.removeprefix(short)
-        else:
-            continue
-        values += value.split(",")
-    return values
-
-
-def _host_and_port(text: str) -> tuple[str, str]:
-    """Read an address as Wallaroo's API gives it."""
-    address = parse_named_address(text).address
-    return address.host, str(address.port)

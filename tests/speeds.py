@@ -20,7 +20,12 @@ from alphabet.arrival import Received
 from alphabet.engine import Engine
 from alphabet.framing import FrameReader, Frames, Payloads, Rows
 from alphabet.machine import Capture, Machine
-from alphabet.wallaroo import ApplicationBuilder, TCPSinkConfig, TCPSourceConfig
+from alphabet.wallaroo import (
+    ApplicationBuilder,
+    StatefulStep,
+    TCPSinkConfig,
+    TCPSourceConfig,
+)
 from log.block import Block, Tail
 from log.row import Reject
 from tests import toy
@@ -57,6 +62,7 @@ def without_batch_methods(machine: Machine) -> Machine:
         )
         builder.new_pipeline(pipeline.name, TCPSourceConfig("", "0", decoder))
         for step in pipeline.steps:
+            assert isinstance(step, StatefulStep)
             computation = only(step.computation, "name", "compute")
             builder.to_stateful(computation, step.state_builder, step.state_name)
         encoder = only(pipeline.sink.encoder, "encode")

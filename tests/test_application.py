@@ -326,6 +326,7 @@ class TestSetup:
         assert (app.name, pipeline.name) == ("alphabet", "alphabet")
         assert (pipeline.source.host, pipeline.source.port) == ("10.0.0.1", "1")
         assert (pipeline.sink.host, pipeline.sink.port) == ("::1", "3")
+        assert isinstance(step, wallaroo.StatefulStep)
         assert step.state_name == "letter state"
         assert isinstance(step.computation, AddVotes)
         assert isinstance(step.state_builder, LetterStateBuilder)

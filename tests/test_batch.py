@@ -1,6 +1,7 @@
 """The batch form of a pipeline: when there is one, and how it is used."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import attrs
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from alphabet.batch import EVENTS_MIN, BatchMethods, find_batch_methods
 from alphabet.framing import Rows
 from alphabet.machine import Machine
-from alphabet.wallaroo import Pipeline
+from alphabet.wallaroo import Pipeline, StatefulStep
 from log.block import Records
 from tests import toy
 from tests.machines import alphabet
@@ -41,6 +42,7 @@ class TestFind:
         pipeline = batch_pipeline()
         methods = found(pipeline)
         [step] = pipeline.steps
+        assert isinstance(step, StatefulStep)
         assert methods.state_name == "shared"
         outputs, flags = methods.compute(
             methods.decode(rows_of(b"p1", b"m2")), step.state_builder.build()
@@ -173,6 +175,7 @@ class TestReplay:
         """A `replay_batch` is what a replay calls, and live events never do."""
         seen: list[int] = []
         machine = batch_toy()
+        step: Any
         [step] = machine.definition.pipelines[0].steps
         computation = SimpleNamespace(
             name=lambda: "n",

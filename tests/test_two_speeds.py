@@ -357,7 +357,7 @@ class TestRaising:
         assert len(sides[0].sizes) == 150
         assert {each.cause for _, each in sides[0].rejections} == {
             "ValueError: it wished to be refused",
-            "ValueError: it wished to fail",
+            "append: ValueError: it wished to fail",
         }
 
     @pytest.mark.parametrize("role", ["decode", "compute", "encode"])

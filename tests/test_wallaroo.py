@@ -1,9 +1,12 @@
 """The API that applications are written against: what it builds and what it refuses."""
 
 from collections.abc import Callable
+from typing import Any
 
+import attrs
 import pytest
 
+from alphabet import wallaroo
 from alphabet.address import AddressError
 from alphabet.application import AddVotes, Decoder, Encoder, LetterStateBuilder
 from alphabet.wallaroo import (
@@ -29,6 +32,33 @@ class OtherStateBuilder:
 
 SOURCE = TCPSourceConfig("127.0.0.1", "7010", Decoder())
 SINK = TCPSinkConfig("", "", Encoder())
+
+
+DECODER: Any = wallaroo.decoder(4, ">I")(bytes)
+FIRST_LETTER: Any = wallaroo.partition(len)
+
+
+class Reverse:
+    """A computation that remembers nothing."""
+
+    def compute(self, data: bytes) -> bytes:
+        """Turn it around."""
+        return data[::-1]
+
+
+class Misnamed(Reverse):
+    """A computation whose name is no text."""
+
+    def name(self) -> int:
+        """Give a number."""
+        return 5
+
+
+def partitioned(keys: Any) -> ApplicationBuilder:  # noqa: ANN401
+    """Return a builder whose pipeline has a partition with these keys."""
+    return opened().to_state_partition(
+        AddVotes(), LetterStateBuilder(), "state", FIRST_LETTER, keys
+    )
 
 
 def opened() -> ApplicationBuilder:
@@ -107,7 +137,9 @@ class TestApplicationBuilder:
                 lambda: (
                     opened()
                     .to_stateful(AddVotes(), LetterStateBuilder(), "state")
-                    .to_stateful(AddVotes(), OtherStateBuilder(), "state")
+                    .to_stateful(  # type: ignore[misc]
+                        AddVotes(), OtherStateBuilder(), "state"
+                    )
                 ),
                 "'state' has two builders, LetterStateBuilder and OtherStateBuilder",
             ),
@@ -139,14 +171,79 @@ class TestApplicationBuilder:
                 lambda: TCPSourceConfig("h", "1", Encoder()),  # type: ignore[arg-type]
                 "decoder .* is a Encoder, which has no method header_length",
             ),
+            (lambda: ApplicationBuilder("app").done(), "done has no pipeline"),
             (
-                lambda: opened().to_sink(SOURCE),  # type: ignore[arg-type]
-                "to_sink takes a TCPSinkConfig, not TCPSourceConfig",
+                lambda: opened().to(Reverse()),  # type: ignore[arg-type]
+                "to takes a computation's class, not an instance of Reverse",
+            ),
+            (
+                lambda: opened().to(Decoder),  # type: ignore[arg-type]
+                "which has no method compute or compute_multi",
+            ),
+            (
+                lambda: opened().to(Misnamed),
+                r"name\(\) of Misnamed returned 5; give a text",
+            ),
+            (
+                lambda: opened().to_stateful(
+                    AddVotes(),
+                    LetterStateBuilder(),
+                    5,  # type: ignore[arg-type]
+                ),
+                "state_name of a StatefulStep is 5; give a text",
+            ),
+            (lambda: partitioned("abc"), "the partition keys are a str; give a list"),
+            (lambda: partitioned([]), "there are no partition keys"),
+            (lambda: partitioned([[1]]), r"partition key \[1\] cannot be looked up"),
+            (lambda: partitioned([object()]), "a object, which has no __repr__"),
+            (
+                lambda: opened().to_state_partition(
+                    AddVotes(),
+                    LetterStateBuilder(),
+                    "state",
+                    FIRST_LETTER.partition,
+                    [1],
+                ),
+                "partition_function of a StatefulStep is .* has no method partition",
+            ),
+            *(
+                (
+                    lambda key=key: opened().to_state_partition_u64(
+                        AddVotes(), LetterStateBuilder(), "state", FIRST_LETTER, [key]
+                    ),
+                    f"the partition key {key!r} is no whole number",
+                )
+                for key in (-1, 2**64, 1.0, "1", True)
+            ),
+            (
+                lambda: partitioned([1]).to_state_partition(
+                    AddVotes(), LetterStateBuilder(), "state", FIRST_LETTER, [1, 2]
+                ),
+                "'state' is given with different partition keys",
+            ),
+            (
+                lambda: partitioned([1]).to_stateful(
+                    AddVotes(), LetterStateBuilder(), "state"
+                ),
+                "the state 'state' is given with different partition keys",
             ),
             (
                 lambda: ApplicationBuilder("app").new_pipeline(
-                    "one",
-                    SINK,  # type: ignore[arg-type]
+                    "one", TCPSourceConfig("h", "1")
+                ),
+                "the pipeline 'one' has no decoder; give it one",
+            ),
+            (
+                lambda: opened().to_sink(TCPSinkConfig("h", "1")),
+                "the pipeline 'one' has no encoder; give it one",
+            ),
+            (
+                lambda: opened().to_sink(SOURCE),  # type: ignore[call-overload]
+                "to_sink takes a TCPSinkConfig, not TCPSourceConfig",
+            ),
+            (
+                lambda: ApplicationBuilder("app").new_pipeline(  # type: ignore[call-overload]
+                    "one", SINK
                 ),
                 "new_pipeline takes a TCPSourceConfig, not TCPSinkConfig",
             ),
@@ -160,11 +257,75 @@ class TestApplicationBuilder:
             mistake()
         assert len(str(caught.value).splitlines()) == 1
 
+    @pytest.mark.parametrize("length", [0, 9, -1, "4", 4.0, None, True])
+    def test_a_header_has_one_to_eight_bytes(self, length: object) -> None:
+        """A decoder whose headers cannot be cut is refused, before any stream is."""
+        decoder: Any = attrs.evolve(DECODER, header_bytes=length)
+        with pytest.raises(WallarooParameterError, match="a header has 1 to 8 bytes"):
+            TCPSourceConfig("h", "1", decoder)
+
+    @pytest.mark.parametrize("length", range(1, 9))
+    def test_every_header_in_bounds(self, length: int) -> None:
+        """Each length from 1 to 8 is taken."""
+        decoder = attrs.evolve(DECODER, header_bytes=length)
+        assert TCPSourceConfig("h", "1", decoder).decoder is decoder
+
+    def test_the_older_calls(self) -> None:
+        """A decoder and an encoder may stand beside addresses that have none."""
+        builder = ApplicationBuilder("app")
+        builder.new_pipeline("one", Decoder(), TCPSourceConfig("h", 1))
+        builder.to_sink(Encoder(), TCPSinkConfig("g", 2))
+        (pipeline,) = builder.build().pipelines
+        assert (pipeline.source.host, pipeline.source.port) == ("h", "1")
+        assert (pipeline.sink.host, pipeline.sink.port) == ("g", "2")
+        assert isinstance(pipeline.source.decoder, Decoder)
+        assert isinstance(pipeline.sink.encoder, Encoder)
+
+    def test_done(self) -> None:
+        """A pipeline that is done without a sink has one that gives nothing."""
+        builder = opened().done().new_pipeline("two", SOURCE).to_sink(SINK).done()
+        one, two = builder.build().pipelines
+        assert one.sink.encoder.encode(5) == b""
+        assert two.sink is SINK
+
+    def test_a_class_that_builds_itself(self) -> None:
+        """What `state` decorates is a state builder without an instance."""
+
+        @wallaroo.state
+        class Own:
+            pass
+
+        builder: Any = opened()
+        builder.to_stateful(AddVotes(), Own, "own")
+        assert isinstance(Own.build(), Own)  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize(
+        ("name", "arguments"),
+        [
+            ("KafkaSourceConfig", ("topic", [], "Warn", Decoder())),
+            ("KafkaSinkConfig", ("topic", [], "Warn", 1, 2, Encoder())),
+            ("kafka_parse_source_options", ([],)),
+            ("kafka_parse_sink_options", ([],)),
+        ],
+    )
+    def test_kafka_is_refused(self, name: str, arguments: Any) -> None:  # noqa: ANN401
+        """Whatever is Kafka's says in one line what to use instead."""
+        with pytest.raises(WallarooParameterError, match=f"^{name}: .* --") as caught:
+            getattr(wallaroo, name)(*arguments)
+        assert len(str(caught.value).splitlines()) == 1
+
+    def test_what_is_serialized(self) -> None:
+        """`deserialize` reads what `serialize` wrote."""
+        value = {b"a": [1, None]}
+        assert wallaroo.deserialize(wallaroo.serialize(value)) == value
+
     def test_a_refused_step_is_not_added(self) -> None:
         """A step that was refused leaves the pipeline as it was."""
         builder = opened().to_stateful(AddVotes(), LetterStateBuilder(), "state")
         with pytest.raises(WallarooParameterError):
-            builder.to_stateful(AddVotes(), OtherStateBuilder(), "state")
+            builder.to_stateful(  # type: ignore[misc]
+                AddVotes(), OtherStateBuilder(), "state"
+            )
         (pipeline,) = builder.to_sink(SINK).build().pipelines
         assert len(pipeline.steps) == 1
 
