@@ -31,6 +31,7 @@ from alphabet.inherited_sockets import InheritedSocket
 from alphabet.journal import Journal
 from alphabet.listening import HTTP, bound, listen, page_socket
 from alphabet.machine import Machine
+from alphabet.routing import CONSOLE, name_inputs, name_outputs, pipelines_of
 from alphabet.server import Server, Sink
 from alphabet.snapshotter import Snapshotter
 from alphabet.sources import IN, Sources
@@ -103,7 +104,7 @@ def assembled(
     They stay open when the server failed, or left a thread behind: its end closes them.
     Raises SinkError, PipelineError, BindError, or an error of `log` or `recovery`.
     """
-    addresses = name_sinks(settings.outputs, settings.connector_outputs)
+    addresses = _sink_addresses(settings, machine)
     settings = _with_room_for_files(settings)
     with contextlib.ExitStack() as stack:
         listeners, connector_listeners = (
@@ -221,7 +222,7 @@ class _Wiring:
             name,
             address,
             Delivery(cursor),
-            self._subscription(),
+            self._subscription(address),
             waker,
             self.journal,
             self.stopping,
@@ -240,7 +241,7 @@ class _Wiring:
             address,
             record,
             hello,
-            self._subscription(),
+            self._subscription(address),
             Waker(),
             self.journal,
             self.stopping,
@@ -249,11 +250,12 @@ class _Wiring:
 
     def _console_sink(self, start: int) -> ConsoleSink:
         waker = Waker()
-        subscription = self._subscription()
+        subscription = self._subscription(CONSOLE)
         return ConsoleSink(start, subscription, waker, self.journal, self.stopping)
 
-    def _subscription(self) -> Subscription:
-        feed = Feed(self.opened.log.tail.sequence)
+    def _subscription(self, place: Address | tuple[str, str]) -> Subscription:
+        pipelines = pipelines_of(place, self.machine.definition)
+        feed = Feed(self.opened.log.tail.sequence, pipelines=pipelines)
         pace = Pace(lambda: not self.inbox.is_empty, self.stopping.wait)
         return Subscription(feed, self.opened.replayer, self.machine.fresh(), pace)
 
@@ -279,6 +281,12 @@ def name_sinks(
             raise SinkError(f"two sinks are named {output.name!r}")
         named[output.name] = output.address
     return named
+
+
+def _sink_addresses(settings: Settings, machine: Machine) -> dict[str, Address]:
+    """Give every sink's address by its name; raises SinkError."""
+    outputs = name_outputs(settings.outputs, machine.definition)
+    return name_sinks(outputs, settings.connector_outputs)
 
 
 def _engine(machine: Machine, opened: Opened, snapshot_every: int) -> Engine:
@@ -340,7 +348,10 @@ def _listeners(
     """Give the listeners of a kind: sockets bound here, and those handed over."""
     asked = settings.inputs if label == IN else settings.connector_inputs
     sockets: list[tuple[str | None, AbstractContextManager[socket.socket]]] = [
-        *((each.name, bound(each.address, label)) for each in asked),
+        *(
+            (each.name, bound(each.address, label))
+            for each in name_inputs(asked, machine.definition)
+        ),
         *((one.name.pipeline, one.socket) for one in settings.inherited_for(label)),
     ]
     return [

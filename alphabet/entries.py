@@ -268,6 +268,12 @@ def nothing_to_renew() -> str:
 
 
 @_kind(WARNING)
+def option_without_effect(*, option: str) -> str:
+    """An option of Wallaroo's was given that has nothing to do here."""
+    return f"{option} has no effect here"
+
+
+@_kind(WARNING)
 def nobody_notified(*, path: str) -> str:
     """NOTIFY_SOCKET names no place that a service manager could listen at."""
     return f"NOTIFY_SOCKET is no path: {path}; nobody is notified"

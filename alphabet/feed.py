@@ -21,10 +21,14 @@ ROOM_WAIT_SECONDS_MAX = 0.1
 
 @attrs.define(eq=False)
 class Feed:
-    """What is released after `released` goes to a sink that is attached."""
+    """What is released after `released` goes to a sink that is attached.
+
+    Only outputs of `pipelines` do, if they are given: a number for each.
+    """
 
     released: int
     window_bytes_max: int = WINDOW_BYTES_MAX
+    pipelines: frozenset[int] | None = attrs.field(default=None, kw_only=True)
     clock: Callable[[], float] = time.monotonic
     _changed: threading.Condition = attrs.Factory(threading.Condition)
     _window: deque[Outputs] = attrs.field(factory=deque, init=False)
@@ -39,7 +43,13 @@ class Feed:
             self.released = last_sequence
             if self._is_live:
                 for piece in outputs:
-                    self._append(piece.after(self._after))
+                    self._append(self.choose(piece).after(self._after))
+
+    def choose(self, outputs: Outputs) -> Outputs:
+        """Give outputs as this sink has them: without those of other pipelines."""
+        if self.pipelines is None or outputs.pipeline in self.pipelines:
+            return outputs
+        return outputs.muted()
 
     def attach(self, after: int) -> bool:
         """Go live behind `after`, unless something later was released already."""

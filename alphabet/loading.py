@@ -1,7 +1,7 @@
 """Finds the application that a server or a tool works with.
 
 Alphabet's own is known by name; any other is a module that is imported, after ours,
-with the working directory at the end of the path.
+with the working directory at the end of the path. `import wallaroo` gives it our API.
 """
 
 import importlib
@@ -26,6 +26,19 @@ class ApplicationError(Exception):
     def __str__(self) -> str:
         """Name the module and the cause."""
         return f"application module {self.module!r}: {self.reason}"
+
+
+ADDRESSES = 8
+"""How many addresses an application may ask a tool for that knows no log of it."""
+
+
+def offline_arguments(pipelines_count: int = ADDRESSES) -> list[str]:
+    """Give a command line with as many addresses as a log's application may ask for.
+
+    A tool binds and dials none of them.
+    """
+    word = ",".join(["127.0.0.1:0"] * max(pipelines_count, 1))
+    return ["--in", word, "--out", word]
 
 
 def load_machine(module_name: str | None, args: Sequence[str]) -> Machine:
@@ -57,8 +70,12 @@ def load_machine(module_name: str | None, args: Sequence[str]) -> Machine:
 
 
 def _import(module_name: str) -> ModuleType:
+    from alphabet import wallaroo
+
     if "" not in sys.path:
         sys.path.append("")
+    # It stays: the application may import it as late as in an event.
+    sys.modules["wallaroo"] = wallaroo
     try:
         return importlib.import_module(module_name)
     except (Exception, SystemExit) as error:

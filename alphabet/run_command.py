@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 import click
 
 from alphabet import entries
-from alphabet.address import Address, AddressError, NamedAddress, parse_named_address
+from alphabet.address import Address, NamedAddress
+from alphabet.address_list import AddressListType, flatten
 from alphabet.assembly import PipelineError, Settings, assembled
 from alphabet.command_line import (
     AddressType,
@@ -44,6 +44,7 @@ from alphabet.server import Server
 from alphabet.service_manager import ServiceManager
 from alphabet.startup import Consent, SinkError
 from alphabet.supervision import supervise
+from alphabet.wallaroo_options import adopted, notices, wallaroo_options
 from log.errors import (
     CommitError,
     DamagedError,
@@ -70,34 +71,13 @@ class CommitFailedError(click.ClickException):
     exit_code = EXIT_COMMIT
 
 
-@attrs.define
-class NamedAddressType(click.ParamType[NamedAddress | str]):
-    """An option's value `[NAME@]HOST:PORT`; with `or_dash`, `-` too."""
-
-    or_dash: bool = False
-    name: str = attrs.field(default="[NAME@]HOST:PORT", init=False)
-
-    def convert(
-        self,
-        value: object,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> NamedAddress | str:
-        """Read a named address, unless it is one already."""
-        if isinstance(value, NamedAddress) or (value == "-" and self.or_dash):
-            return value
-        try:
-            return parse_named_address(str(value))
-        except AddressError as error:
-            self.fail(str(error), param, ctx)
-
-
 @click.command()
 @option(
     "--in",
     "inputs",
-    type=NamedAddressType(),
+    type=AddressListType(),
     multiple=True,
+    callback=flatten,
     metavar="[PIPELINE@]HOST:PORT",
     help="Where votes come in; repeatable.  [default: 127.0.0.1:7010, unless there is "
     "a --connector-in]",
@@ -105,8 +85,9 @@ class NamedAddressType(click.ParamType[NamedAddress | str]):
 @option(
     "--connector-in",
     "connector_inputs",
-    type=NamedAddressType(),
+    type=AddressListType(),
     multiple=True,
+    callback=flatten,
     metavar="[PIPELINE@]HOST:PORT",
     help="Where votes come in exactly once, from senders that take part; repeatable.",
 )
@@ -119,16 +100,18 @@ class NamedAddressType(click.ParamType[NamedAddress | str]):
 @option(
     "--out",
     "outputs",
-    type=NamedAddressType(or_dash=True),
+    type=AddressListType(or_dash=True),
     multiple=True,
+    callback=flatten,
     metavar="[NAME@]HOST:PORT",
     help="Where each new total goes; - prints it; repeatable, then with names.",
 )
 @option(
     "--connector-out",
     "connector_outputs",
-    type=NamedAddressType(),
+    type=AddressListType(),
     multiple=True,
+    callback=flatten,
     metavar="[NAME@]HOST:PORT",
     help="Where each new total goes exactly once, to a sink that takes part.",
 )
@@ -249,13 +232,16 @@ class NamedAddressType(click.ParamType[NamedAddress | str]):
     is_flag=True,
     help="Serve a salvaged log though events are missing.",
 )
-def run(**options: Any) -> None:  # noqa: ANN401 - every option, by its name
+@wallaroo_options
+@click.pass_context
+def run(ctx: click.Context, /, **_: Any) -> None:  # noqa: ANN401 - every option, by its name
     """Count votes until a signal says stop.
 
     Exit code 0 after SIGTERM or SIGINT, 1 damage or something ahead of the log, 2
     usage, 3 cannot serve or open, 4 stopped by a failed commit.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
+    options = adopted(ctx)
     try:
         machine = load_machine(options["application_module"], _arguments(options))
     except ApplicationError as error:
@@ -266,6 +252,8 @@ def run(**options: Any) -> None:  # noqa: ANN401 - every option, by its name
         raise click.UsageError(str(error)) from error
     settings = _settings(options, machine, inherited)
     journal = Journal.open(sys.stderr, options["log_format"])
+    for notice in notices(ctx):
+        journal.say(notice)
     try:
         _serve(settings, machine, journal)
     except (PipelineError, SinkError) as error:
@@ -374,10 +362,11 @@ def _configured_inputs(machine: Machine) -> Iterator[NamedAddress]:
 
 
 def _configured_outputs(machine: Machine) -> Iterator[NamedAddress]:
-    for pipeline in machine.definition.pipelines:
-        sink = pipeline.sink
-        if sink.host not in {"", "-"}:
-            yield NamedAddress(None, Address(sink.host, int(sink.port)))
+    """Give each sink's address once, however many pipelines go to it."""
+    sinks = [pipeline.sink for pipeline in machine.definition.pipelines]
+    for host, port in dict.fromkeys((sink.host, sink.port) for sink in sinks):
+        if host not in {"", "-"}:
+            yield NamedAddress(None, Address(host, int(port)))
 
 
 def _arguments(options: dict[str, Any]) -> list[str]:

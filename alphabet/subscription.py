@@ -120,7 +120,7 @@ class Subscription:
                 after = block.last_sequence
                 for outputs in derived:
                     worked_seconds = self.pace.clock() - started
-                    yield outputs
+                    yield self.feed.choose(outputs)
                     self.pace.rest(worked_seconds)
                     started = self.pace.clock()
             if after == reached:

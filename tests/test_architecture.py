@@ -37,6 +37,8 @@ PURE = {
     "alphabet/decorators.py",
     "alphabet/kafka.py",
     "alphabet/partition.py",
+    "alphabet/routing.py",
+    "alphabet/state_text.py",
     "alphabet/steps.py",
     "alphabet/topology.py",
     "alphabet/connector_client.py",

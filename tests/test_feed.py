@@ -246,3 +246,23 @@ class TestRoom:
             feed.push([toy.outputs(sequence, [b""])], sequence)
         feed.clock = iter([0.0, SECONDS_MAX]).__next__
         assert not feed.has_room()
+
+
+class TestPipelines:
+    """A sink that takes some pipelines' outputs only."""
+
+    def test_others_are_muted(self) -> None:
+        """Events of other pipelines come without output, and are not left out."""
+        feed = Feed(0, pipelines=frozenset({1}))
+        assert feed.attach(0)
+        pieces = [toy.outputs(1, [b"a", b"b"]), toy.outputs(3, [b"c", b"d"])]
+        feed.push([pieces[0], attrs.evolve(pieces[1], pipeline=1)], 4)
+        found = [each for each in drain(feed) if isinstance(each, Outputs)]
+        assert found == [toy.outputs(1, [b"", b""]), pieces[1]]
+
+    def test_what_was_cut_is_still_its_pipelines(self) -> None:
+        """A sink that goes live amid outputs gets the rest if they are its own."""
+        feed = Feed(0, pipelines=frozenset({1}))
+        assert feed.attach(1)
+        feed.push([attrs.evolve(toy.outputs(1, [b"a", b"b"]), pipeline=1)], 2)
+        assert taken(feed) == [b"b"]

@@ -19,7 +19,7 @@ TUTORIAL = """\
 import struct
 import pickle
 
-import alphabet.wallaroo as wallaroo
+import wallaroo
 
 
 def application_setup(args):

@@ -76,7 +76,7 @@ class TestPages:
             assert squeezed(inner.get_usage().removeprefix("Usage: ")) in text
             assert squeezed(command.help or "") in text
             for option in command.params:
-                if isinstance(option, click.Option):
+                if isinstance(option, click.Option) and not option.hidden:
                     assert squeezed(option.help or "") in text
                     assert all(flag in text for flag in option.opts)
 

@@ -17,7 +17,7 @@ from alphabet.command_line import (
     option,
     sigterm_as_sigint,
 )
-from alphabet.loading import ApplicationError, load_machine
+from alphabet.loading import ApplicationError, load_machine, offline_arguments
 from alphabet.machine import Machine
 from alphabet.wire_import import BLOCK_BYTES, BadFrameError, WireImport
 from log.directory import LOG, DataDirectory
@@ -82,7 +82,7 @@ def import_(
     if files.count(STANDARD) > 1:
         raise click.UsageError("standard input can be read only once")
     try:
-        machine = load_machine(application_module, [])
+        machine = load_machine(application_module, offline_arguments())
         machine.dump()  # A state that cannot be stored is told before the work.
         number = _pipeline_number(machine, pipeline)
         with sigterm_as_sigint(), new_place(to, _enclosing(to)) as directory:

@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from alphabet.command_line import CannotServeError, DamageError, option
-from alphabet.loading import ApplicationError, load_machine
+from alphabet.loading import ApplicationError, load_machine, offline_arguments
 from alphabet.machine import Machine
 from log.directory import LOG, DataDirectory
 from log.errors import DamagedError, DirectoryError, ForeignError, LockedError
@@ -108,7 +108,9 @@ def opened(
         with contextlib.closing(log):
             machine = None
             if needs_machine:
-                machine = load_machine(application_module, [])
+                machine = load_machine(
+                    application_module, offline_arguments(len(log.meta.pipelines))
+                )
                 log.require(
                     machine.application, machine.record_schema, machine.pipeline_names
                 )

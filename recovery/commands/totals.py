@@ -13,6 +13,7 @@ import click
 from alphabet.application import AllVotes
 from alphabet.machine import Machine
 from alphabet.printing import format_letter
+from alphabet.state_text import state_rows
 from recovery.moment import format_instant
 from recovery.replay import Recovered
 
@@ -27,7 +28,9 @@ def format_totals(machine: Machine, format_: str, facts: Mapping[str, object]) -
     if format_ == "csv":
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([("letter", "votes"), *_pairs(machine)])
+        is_other = _totals(machine) is None
+        columns = ("state", "value") if is_other else ("letter", "votes")
+        writer.writerows([columns, *_pairs(machine)])
         return text.getvalue()
     return "".join(f"{line}\n" for line in total_lines(machine))
 
@@ -70,10 +73,16 @@ def _totals(machine: Machine) -> list[tuple[bytes, int]] | None:
     return sorted((vote.letter, vote.votes) for vote in votes)
 
 
+def _state_rows(machine: Machine) -> list[tuple[str, str]]:
+    """Tell another application's states, and those of a partition by their keys."""
+    names = machine.state_names
+    return [row for name in names for row in state_rows(name, machine.state(name))]
+
+
 def _for_programs(machine: Machine) -> dict[str, object]:
     totals = _totals(machine)
     if totals is None:
-        return {"states": {n: repr(machine.state(n)) for n in machine.state_names}}
+        return {"states": dict(_state_rows(machine))}
     return {"totals": {letter.decode("latin-1"): total for letter, total in totals}}
 
 
@@ -81,5 +90,5 @@ def _pairs(machine: Machine) -> list[tuple[str, str]]:
     """Give what is printed of each letter, or state."""
     totals = _totals(machine)
     if totals is None:
-        return [(name, repr(machine.state(name))) for name in machine.state_names]
+        return _state_rows(machine)
     return [(format_letter(letter), str(total)) for letter, total in totals]
