@@ -32,7 +32,8 @@ from recovery.replay import Replayer, take_snapshot
 from recovery.snapshot_directory import SnapshotDirectory
 from tests import toy
 from tests.faults import Fault, FaultyStore
-from tests.toy import Event, Fold
+from tests.generated import Folding, Plan
+from tests.toy import Event
 
 SINK = "out"
 IN_FLIGHT_MAX = 2
@@ -83,30 +84,44 @@ class Simulation:
     those that the log must have, `cursor` the one.
     """
 
-    def __init__(self, path: Path, snapshot_every: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        snapshot_every: int,
+        plan: Plan | None = None,
+        sink_pipelines: frozenset[int] | None = None,
+    ) -> None:
+        self.plan = plan
+        self.sink_pipelines = sink_pipelines
         self.snapshots = SnapshotDirectory(path / "snapshots")
         self.snapshot_every = snapshot_every
         self.disk = MemoryDisk()
-        self.folded = Fold()
+        self.folded: Folding = self.fold()
         self.acknowledged = 0
         self.rejects: list[Reject] = []
         self.cursor = Cursor(0, 0)
         self.now = 0.0
-        Log.create(MemoryStore(self.disk), toy.META)
+        Log.create(MemoryStore(self.disk), toy.META if plan is None else plan.meta)
         self.life = self.start()
+
+    def fold(self, *events: Event) -> Folding:
+        """Say what must come of events."""
+        return toy.fold(*events) if self.plan is None else self.plan.fold(*events)
 
     def start(self) -> Life:
         """Start a process: recover, and check what was recovered."""
         store = FaultyStore(MemoryStore(self.disk))
         log = Log.open(store)
-        machine = toy.machine()
+        machine = toy.machine() if self.plan is None else self.plan.machine()
         replayer = Replayer(log, self.snapshots)
         recovered = replayer.recover(machine)
         self.check_sandwich(log)
         assert toy.state_bytes(machine) == self.folded.states_at(log.tail.sequence)
         start = recovered.start
         engine = Engine(machine, log.tail, self.snapshot_every, start)
-        feed = Feed(log.tail.sequence, window_bytes_max=200)
+        feed = Feed(
+            log.tail.sequence, window_bytes_max=200, pipelines=self.sink_pipelines
+        )
         pace = Pace(lambda: False, lambda _: None)
         subscription = Subscription(feed, replayer, machine.fresh(), pace)
         cursor = log.cursors().get(SINK, Cursor(0, 0))
@@ -135,7 +150,7 @@ class Simulation:
         ]
         assert self.acknowledged <= len(found) == log.tail.sequence
         assert found == self.folded.events[: len(found)]
-        self.folded = toy.fold(*found)
+        self.folded = self.fold(*found)
 
     def crash(self) -> None:
         """End the process, between two steps, and start another."""
@@ -277,6 +292,20 @@ class Simulation:
         """Give what the fold says of events `after` (exclusive) to `until`."""
         return toy.outputs(after + 1, self.folded.outputs[after:until])
 
+    def expected_of_sink(self, after: int, until: int) -> Outputs:
+        """Give what the sink must have of these events: its pipelines' outputs."""
+        pieces = [
+            output
+            if self.sink_pipelines is None or pipeline in self.sink_pipelines
+            else b""
+            for (pipeline, _), output in zip(
+                self.folded.events[after:until],
+                self.folded.outputs[after:until],
+                strict=True,
+            )
+        ]
+        return toy.outputs(after + 1, pieces)
+
     def check_capture(self, capture: Capture) -> None:
         """Check that a capture is at a mark, due, durable, and the fold's."""
         sequence = capture.sequence
@@ -320,7 +349,7 @@ class Simulation:
         outputs = life.subscription.next()
         if outputs is None:
             return False
-        assert outputs == self.expected(life.given, outputs.last_sequence)
+        assert outputs == self.expected_of_sink(life.given, outputs.last_sequence)
         assert outputs.last_sequence <= life.log.tail.sequence
         life.given = outputs.last_sequence
         life.delivery.push(outputs)
@@ -337,7 +366,8 @@ class Simulation:
         """Let the cursor ride, and check that it stands between two events."""
         life = self.life
         cursor = life.delivery.cursor
-        assert cursor.offset == len(self.folded.data(0, cursor.sequence))
+        expected = self.expected_of_sink(0, cursor.sequence)
+        assert cursor.offset == len(expected.data)
         assert cursor.sequence <= life.given
         life.engine.ride({SINK: cursor})
         life.ridden = cursor
