@@ -85,7 +85,11 @@ plans = st.builds(
     Plan,
     st.lists(
         st.tuples(
-            st.lists(st.sampled_from(STATELESS + STATEFUL), max_size=4).map(tuple),
+            st.one_of(
+                st.lists(st.sampled_from(STATELESS + STATEFUL), max_size=4),
+                # Steps of one output each are run in a way of their own.
+                st.lists(st.sampled_from(["echo", "append", "own part"]), min_size=2),
+            ).map(tuple),
             st.sampled_from([True, True, True, False]),
         ),
         min_size=1,

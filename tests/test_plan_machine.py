@@ -69,7 +69,7 @@ TestPlanMachine = PlanMachine.TestCase
 
 @given(
     generated.plans,
-    st.lists(st.tuples(st.integers(0, 2), generated.payloads)),
+    st.lists(st.tuples(st.integers(0, 2), generated.payloads), min_size=5),
     st.data(),
 )
 def test_live_is_replayed(

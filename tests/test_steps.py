@@ -139,6 +139,7 @@ class TestStateless:
         """The steps behind a None do not see the event."""
         made = machine(begun().to(Double).to_stateful(Add(), TotalBuilder(), "sum"))
         assert given_out(made, 3, 4, 5, 6) == [b"", b"8;", b"", b"20;"]
+        assert causes(made, 3) == []
 
     def test_zero_is_no_none(self) -> None:
         """An output that is false is an output all the same."""
