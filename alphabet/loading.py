@@ -66,7 +66,10 @@ def load_machine(module_name: str | None, args: Sequence[str]) -> Machine:
             "ApplicationBuilder.build() returns"
         )
         raise ApplicationError(module.__name__, reason)
-    return Machine(definition, module)
+    try:
+        return Machine(definition, module)
+    except (Exception, SystemExit) as error:
+        raise ApplicationError(module.__name__, describe(error)) from error
 
 
 def _import(module_name: str) -> ModuleType:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from alphabet.address import PORT_MAX
+
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
@@ -110,7 +112,16 @@ def _check_name(
     name_of(computation)
 
 
-def _check_text(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def _check_port(owner: object, _attribute: attrs.Attribute[Any], port: str) -> None:
+    """Refuse what is no port; a sink that goes nowhere has an empty one."""
+    if port and not (port.isascii() and port.isdecimal() and int(port) <= PORT_MAX):
+        raise WallarooParameterError(
+            f"the port of a {type(owner).__name__} is {port!r};"
+            f" give a number from 0 to {PORT_MAX}"
+        )
+
+
+def check_text(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     """Refuse a name that is no text."""
     if not isinstance(value, str):
         raise WallarooParameterError(
@@ -130,7 +141,7 @@ class TCPSourceConfig:
     """
 
     host: str
-    port: str = attrs.field(converter=str)
+    port: str = attrs.field(converter=str, validator=_check_port)
     decoder: AnyDecoder = attrs.field(
         default=NOT_GIVEN,
         validator=attrs.validators.and_(
@@ -150,7 +161,7 @@ class TCPSinkConfig:
     """
 
     host: str
-    port: str = attrs.field(converter=str)
+    port: str = attrs.field(converter=str, validator=_check_port)
     encoder: AnyEncoder = attrs.field(default=NOT_GIVEN, validator=_Has(("encode",)))
 
 
@@ -192,7 +203,7 @@ class StatefulStep:
         )
     )
     state_builder: AnyStateBuilder = attrs.field(validator=_Has(("build",)))
-    state_name: str = attrs.field(validator=_check_text)
+    state_name: str = attrs.field(validator=check_text)
     partition_function: AnyPartitionFunction | None = attrs.field(
         default=None, validator=attrs.validators.optional(_Has(("partition",)))
     )

@@ -66,6 +66,7 @@ from alphabet.topology import (
     TCPSinkConfig,
     TCPSourceConfig,
     WallarooParameterError,
+    check_text,
     partition_keys_u64,
 )
 from alphabet.topology import partition_keys as checked_keys
@@ -129,7 +130,7 @@ class ApplicationBuilder:
     is of the wrong kind.
     """
 
-    name: str
+    name: str = attrs.field(validator=check_text)
     _pipelines: list[Pipeline] = attrs.field(factory=list, init=False)
     _open: _OpenPipeline | None = attrs.field(default=None, init=False)
     _shared: dict[str, StatefulStep] = attrs.field(factory=dict, init=False)
@@ -154,6 +155,8 @@ class ApplicationBuilder:
         config that has no decoder.
         """
         self._check_closed("new_pipeline")
+        if not isinstance(name, str):
+            raise WallarooParameterError(f"a pipeline is named {name!r}; give a text")
         if any(pipeline.name == name for pipeline in self._pipelines):
             raise WallarooParameterError(
                 f"two pipelines are named {name!r}; give each a name of its own"

@@ -246,6 +246,18 @@ class TestModules:
                 TUTORIAL.replace("    ab.to_sink", "    0 and ab.to_sink"),
                 "the pipeline 'alphabet' has no sink; call to_sink before build",
             ),
+            (
+                TUTORIAL.replace("return AllVotes()", "return AllVotes(1)"),
+                "TypeError: AllVotes.__init__() takes 1 positional argument but 2",
+            ),
+            (
+                TUTORIAL.replace("return 4", "return 9"),
+                "header_length() of Decoder returned 9; a header has 1 to 8 bytes",
+            ),
+            (
+                TUTORIAL.replace("(args)[0]", "(args)[1]"),
+                "IndexError: list index out of range",
+            ),
         ],
         ids=lambda value: None if value is None else " ".join(value.split())[:20],
     )

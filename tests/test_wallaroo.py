@@ -173,6 +173,23 @@ class TestApplicationBuilder:
             ),
             (lambda: ApplicationBuilder("app").done(), "done has no pipeline"),
             (
+                lambda: ApplicationBuilder(5),  # type: ignore[arg-type]
+                "the name of a ApplicationBuilder is 5; give a text",
+            ),
+            (
+                lambda: ApplicationBuilder("app").new_pipeline(  # type: ignore[call-overload]
+                    b"one", SOURCE
+                ),
+                "a pipeline is named b'one'; give a text",
+            ),
+            *(
+                (
+                    lambda port=port: TCPSinkConfig("h", port, Encoder()),
+                    f"port of a TCPSinkConfig is '{port}'; give a number from 0 to",
+                )
+                for port in ("x", -1, 65536, "1.0")
+            ),
+            (
                 lambda: opened().to(Reverse()),  # type: ignore[arg-type]
                 "to takes a computation's class, not an instance of Reverse",
             ),
