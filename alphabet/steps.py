@@ -28,10 +28,6 @@ class ReturnShapeError(TypeError):
     """A component returned what its kind never returns."""
 
 
-class FrameShapeError(ValueError):
-    """An encoder wrote a frame whose header does not tell its body's length."""
-
-
 @attrs.frozen
 class Way:
     """What an event runs through: `run` computes, `encode` writes what came of it."""
@@ -42,7 +38,7 @@ class Way:
 
 def bind(pipeline: Pipeline, states: Mapping[str, Any]) -> Way:
     """Bind a pipeline's steps to states, by their names."""
-    encode = _encoding(pipeline)
+    encode = pipeline.sink.encoder.encode
     links = [_link(step, states) for step in pipeline.steps]
     if any(_is_multi(step) for step in pipeline.steps):
         names = [step.name if _is_multi(step) else None for step in pipeline.steps]
@@ -80,28 +76,6 @@ def as_bytes(piece: object) -> bytes:
     except TypeError:
         kind = type(piece).__name__
         raise ReturnShapeError(f"encode returned {kind}, not bytes") from None
-
-
-def _encoding(pipeline: Pipeline) -> Callable[[Any], Any]:
-    """Give a pipeline's `encode`; where its encoder tells of headers, held to them."""
-    encoder: Any = pipeline.sink.encoder
-    header_length = getattr(encoder, "header_length", None)
-    payload_length = getattr(encoder, "payload_length", None)
-    if header_length is None or payload_length is None:
-        return encoder.encode  # type: ignore[no-any-return]
-
-    def encode(output: Any) -> bytes:  # noqa: ANN401 - see Run
-        data = as_bytes(encoder.encode(output))
-        start = header_length()
-        told, body_bytes = payload_length(data[:start]), len(data) - start
-        if told != body_bytes:
-            raise FrameShapeError(
-                f"{type(encoder).__name__} wrote a header that says {told} and a body"
-                f" of {body_bytes} bytes"
-            )
-        return data
-
-    return encode
 
 
 def _is_multi(step: StatelessStep | StatefulStep) -> bool:

@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alphabet.outputs import Outputs
 from log.row import Cursor
 from tests import toy
 
@@ -36,3 +37,10 @@ class TestOutputs:
             toy.outputs(1, [b""] * 100).weight > 10 * toy.outputs(1, [b""]).weight > 0
         )
         assert toy.outputs(1, [bytes(1000)]).weight > 1000
+
+
+def test_a_part_is_the_same_pipelines() -> None:
+    """What is left of outputs, and what is muted, belongs to the pipeline as before."""
+    whole = Outputs(1, b"abc", [1, 3], 2)
+    assert whole.after(1).pipeline == whole.muted().pipeline == 2
+    assert whole.muted() == Outputs(1, b"", [0, 0])

@@ -360,27 +360,6 @@ class TestMistakes:
             expected = f"ReturnShapeError: encode returned {kind}, not bytes"
             assert failure.cause == expected
 
-    @pytest.mark.parametrize("is_many", [False, True])
-    def test_a_header_that_does_not_tell_its_body(self, *, is_many: bool) -> None:
-        """An encoder that tells of headers is held to them, output by output."""
-
-        class Framing(Decoder):
-            def encode(self, data: int) -> bytes:
-                return bytes([5]) + b"x" * data
-
-        builder = begun().to(CountUp) if is_many else begun()
-        sink = wallaroo.TCPSinkConfig("", "", Framing())
-        made = Machine(builder.to_sink(sink).build())
-        computed = made.compute(0, 7, [9, 5] if not is_many else [9])
-        [failure] = computed.failures
-        assert (failure.sequence, failure.reason) == (7, "encode")
-        size = 0 if is_many else 9
-        assert failure.cause == (
-            "FrameShapeError: Framing wrote a header that says 5 and a body of"
-            f" {size} bytes"
-        )
-        assert computed.outputs.data == (b"" if is_many else b"\5xxxxx")
-
     @pytest.mark.parametrize("fatal", [MemoryError, RecursionError, SystemExit])
     def test_a_fatal_error_goes_up(self, fatal: type[BaseException]) -> None:
         """What says that the process is unwell is no event's affair."""
