@@ -333,25 +333,18 @@ def _page(settings: Settings, journal: Journal) -> Iterator[PageThread | None]:
         return
     with opened as listener:
         host = listener.getsockname()[0] if address is None else address.host
-        names = (host, *settings.http_names)
-        yield PageThread(
-            listener,
-            frozenset(name.lower() for name in names),
-            journal,
-            certificates=settings.certificates,
-        )
+        names = frozenset(name.lower() for name in (host, *settings.http_names))
+        yield PageThread(listener, names, journal, certificates=settings.certificates)
 
 
 def _listeners(
     label: str, settings: Settings, machine: Machine, stack: contextlib.ExitStack
 ) -> list[Listener]:
     """Give the listeners of a kind: sockets bound here, and those handed over."""
-    asked = settings.inputs if label == IN else settings.connector_inputs
+    places = settings.inputs if label == IN else settings.connector_inputs
+    asked = name_inputs(places, machine.definition)
     sockets: list[tuple[str | None, AbstractContextManager[socket.socket]]] = [
-        *(
-            (each.name, bound(each.address, label))
-            for each in name_inputs(asked, machine.definition)
-        ),
+        *((each.name, bound(each.address, label)) for each in asked),
         *((one.name.pipeline, one.socket) for one in settings.inherited_for(label)),
     ]
     return [

@@ -135,7 +135,7 @@ class TestMadePages:
         for each in commands(program.group, context):
             assert _squeezed(each.command.help or "") in shown
             for option in each.command.params:
-                if isinstance(option, click.Option):
+                if isinstance(option, click.Option) and not option.hidden:
                     assert _squeezed(option.help or "") in shown
                     assert all(_squeezed(flag) in shown for flag in option.opts)
         assert all(_squeezed(text) in shown for text in codes.values())
