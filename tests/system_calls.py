@@ -8,7 +8,7 @@ that is not understood is an error, never passed over.
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import attrs
 
@@ -30,6 +30,8 @@ OPTIONS = (
 
 _STDOUT = 1
 _CALL = re.compile(r"(?:\d+ +)?(\w+)\((.*)\) += (-?\d+)(.*)", re.DOTALL)
+_UNFINISHED = " <unfinished ...>"
+_RESUMED = re.compile(r"\d+ +<\.\.\. \w+ resumed>(.*)", re.DOTALL)
 _ENDING = re.compile(r"(?:\d+ +)?(?:\+\+\+|---) ")
 _TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 _DESCRIPTOR = re.compile(r"(?:\d+|AT_FDCWD)<((?:\\x[0-9a-f]{2})*)>")
@@ -231,8 +233,23 @@ _READERS: Mapping[
 def read_trace(trace: str, root: str) -> Done:
     """Give what was done below a directory, in order; raises TraceError."""
     reader = _Reader(root)
-    for line in trace.splitlines():
+    for line in _joined(trace.splitlines()):
         yield from reader.read(line)
+
+
+def _joined(lines: Iterable[str]) -> Iterator[str]:
+    """Join each call that another thread's came between, where it has ended."""
+    begun: dict[str, str] = {}
+    for line in lines:
+        thread = line.partition(" ")[0]
+        resumed = _RESUMED.fullmatch(line)
+        if line.endswith(_UNFINISHED):
+            begun[thread] = line.removesuffix(_UNFINISHED)
+        elif resumed is not None and thread in begun:
+            yield begun.pop(thread) + resumed[1]
+        else:
+            yield line
+    yield from (line + _UNFINISHED for line in begun.values())
 
 
 def _number(words: str) -> int:

@@ -308,7 +308,9 @@ class TestOverflow:
             with serving(place, "--out", receiver.address) as server:
                 assert submit(server.port, wire(votes))
                 receiver.wait_bytes(len(expected))
-                line = server.wait_said("failed event 12 (compute): TotalOverflow")
+                line = server.wait_said(
+                    "failed event 12 (compute): add votes: TotalOverflow"
+                )
                 assert stopped(server) == 2
             with serving(place, "--out", receiver.address) as server:
                 assert submit(server.port, wire([(b"g", 1)]))

@@ -160,7 +160,7 @@ class TestTake:
         assert rejection.reject == Reject(
             time_ns=77,
             reason="compute",
-            cause="ValueError: it wished to fail",
+            cause="append: ValueError: it wished to fail",
             peer="",
             position=None,
             sequence=12,
