@@ -13,7 +13,6 @@ that cannot be read, `AddressError`.
 
 from __future__ import annotations
 
-import pickle
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 import attrs
@@ -55,6 +54,7 @@ from alphabet.kafka import (
     kafka_parse_sink_options,
     kafka_parse_source_options,
 )
+from alphabet.state_codec import deserialize, serialize
 from alphabet.topology import (
     NOT_GIVEN,
     Application,
@@ -343,16 +343,6 @@ class ApplicationBuilder:
                 f"the pipeline {self._open.name!r} has no sink;"
                 f" call to_sink before {caller}, or done for none"
             )
-
-
-def serialize(value: object) -> bytes:
-    """Write a value as a pickle."""
-    return pickle.dumps(value)
-
-
-def deserialize(bs: bytes) -> Any:  # noqa: ANN401 - it may be anything
-    """Read what `serialize` wrote; never feed it what a peer has sent."""
-    return pickle.loads(bs)  # noqa: S301 - the application's own bytes
 
 
 def _check_config(caller: str, config: object, wanted: type) -> None:

@@ -85,7 +85,7 @@ class TestPickle:
             for name, tree in modules().items()
             if top_levels(name, tree) & UNPICKLERS
         }
-        assert found == {"alphabet/state_codec.py", "alphabet/wallaroo.py"}
+        assert found == {"alphabet/state_codec.py"}
 
     def test_a_pickled_snapshot_is_not_loaded(self, tmp_path: Path) -> None:
         """A pickle in a snapshot of Alphabet's own is passed over, and not run."""
