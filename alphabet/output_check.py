@@ -38,6 +38,13 @@ def check_of(load: Load) -> OutputCheck:
     return InOrderCheck(load) if load.senders == 1 else InterleavedCheck(load)
 
 
+def check_all(load: Load, outputs: memoryview) -> None:
+    """Raise WrongOutputError unless `outputs` are all that a load must give."""
+    check = check_of(load)
+    check.feed(outputs)
+    check.finish()
+
+
 class OutputCheck(Protocol):
     """A check of all bytes that a server sends, as they come."""
 

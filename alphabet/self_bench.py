@@ -22,7 +22,7 @@ from alphabet.children import Children
 from alphabet.figure import Figure, quantile
 from alphabet.flood import HOST, OutputBuffer, Sending, receive, sender
 from alphabet.measured_server import MeasuredServer, describe_log, served_with_sink
-from alphabet.output_check import WrongOutputError, check_of
+from alphabet.output_check import WrongOutputError, check_all
 from alphabet.vote_load import OUTPUT_BYTES, load_of
 
 if TYPE_CHECKING:
@@ -79,9 +79,7 @@ def measure_flood(place: Path, load: Load, buffer: OutputBuffer) -> Flood:
             seconds = time.perf_counter() - began
             sending.await_end()
         log = describe_log(children, data_dir)
-    check = check_of(load)
-    check.feed(outputs)
-    check.finish()
+    check_all(load, outputs)
     return Flood(load.votes, seconds, log["bytes"] / log["events"])
 
 

@@ -9,7 +9,7 @@ from alphabet.children import Children
 from alphabet.figure import ALPHABET
 from alphabet.flood import WRITE_BYTES, OutputBuffer, Sending, receive, sender
 from alphabet.measured_server import served_with_sink
-from alphabet.output_check import check_of
+from alphabet.output_check import check_all
 from alphabet.vote_load import load_of
 from bench.bare import driver
 from bench.processes import disk_bytes, written_bytes
@@ -52,9 +52,7 @@ class Alphabet:
             seconds = time.perf_counter() - began
             sending.await_end()
             written = written_bytes(server.child.pid) - before
-        check = check_of(load)
-        check.feed(outputs)
-        check.finish()
+        check_all(load, outputs)
         return Flooded(load.votes, seconds, disk_bytes(data_dir), written)
 
 

@@ -18,7 +18,7 @@ from alphabet.flood import (
     receive,
     sender,
 )
-from alphabet.output_check import check_of
+from alphabet.output_check import check_all
 from alphabet.vote_load import Load
 
 
@@ -58,7 +58,5 @@ def flood(
             receive(sink, outputs)
             seconds = time.perf_counter() - began
             source.await_end()
-    check = check_of(load)
-    check.feed(outputs)
-    check.finish()
+    check_all(load, outputs)
     return seconds

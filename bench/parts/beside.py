@@ -21,7 +21,7 @@ import attrs
 from alphabet.children import ChildError, Children
 from alphabet.flood import Sending, receive, sender
 from alphabet.measured_server import served_with_sink
-from alphabet.output_check import check_of
+from alphabet.output_check import check_all
 from alphabet.vote_load import Load, load_of
 from bench.case import Case, Value
 from bench.plan import Plan
@@ -88,9 +88,7 @@ class _Beside:
             receive(sink, outputs, waits.note)
             seconds = time.perf_counter() - began
             sending.await_end()
-        check = check_of(self.load)
-        check.feed(outputs)
-        check.finish()
+        check_all(self.load, outputs)
         yield Value(name, "votes/s", self.load.votes / seconds)
         yield Value(f"{name}: longest wait for outputs", "ms", _MS * waits.longest)
         size = (data_dir / "log" / "data.mdb").stat().st_size

@@ -16,7 +16,7 @@ import attrs
 from alphabet.children import Children
 from alphabet.flood import FloodError, Sending, receive, sender
 from alphabet.measured_server import served_with_sink
-from alphabet.output_check import check_of
+from alphabet.output_check import check_all
 from alphabet.vote_load import Load, load_of
 from bench.case import Case, Value
 from bench.misconduct import Conduct, misbehaving, random_bytes
@@ -97,8 +97,6 @@ class _Floods:
             receive(sink, outputs, watch)
             seconds = time.perf_counter() - began
             sending.await_end()
-        check = check_of(self.load)
-        check.feed(outputs)
-        check.finish()
+        check_all(self.load, outputs)
         yield Value(name, "votes/s", self.load.votes / seconds)
         yield Value(f"{OWN}, {name}", "MB", peak.own_mb)

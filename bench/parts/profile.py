@@ -17,7 +17,7 @@ from alphabet.children import Children
 from alphabet.figure import ALPHABET
 from alphabet.flood import Sending, receive, sender
 from alphabet.measured_server import served_with_sink
-from alphabet.output_check import check_of
+from alphabet.output_check import check_all
 from alphabet.vote_load import Load, load_of
 from bench.bare import driver
 from bench.case import Case, Value
@@ -73,9 +73,7 @@ class _Profile:
             wall = time.perf_counter() - began
             after, receiver = thread_times(pid), time.thread_time() - ours
             sent = source.await_end()
-        check = check_of(self.load)
-        check.feed(outputs)
-        check.finish()
+        check_all(self.load, outputs)
         times = {"time that passed": wall, **used(before, after)}
         times |= {"driver, sending": sent, "driver, receiving": receiver}
         for name, seconds in times.items():

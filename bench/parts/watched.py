@@ -20,7 +20,7 @@ import attrs
 from alphabet.children import ChildError, Children
 from alphabet.flood import HOST, Sending, receive, sender
 from alphabet.measured_server import served_with_sink
-from alphabet.output_check import check_of
+from alphabet.output_check import check_all
 from alphabet.vote_load import Load, load_of
 from bench.case import Case, Value
 from bench.plan import Plan
@@ -66,9 +66,7 @@ def _measure(
             receive(sink, outputs)
             seconds = time.perf_counter() - began
             sending.await_end()
-    check = check_of(load)
-    check.feed(outputs)
-    check.finish()
+    check_all(load, outputs)
     yield Value(name, "votes/s", load.votes / seconds)
     if watchers:
         yield Value(
