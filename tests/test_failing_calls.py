@@ -78,6 +78,7 @@ class TestCommit:
             Receiver() as receiver,
             serving(tmp_path, "--out", receiver.address, before=before) as server,
         ):
+            receiver.wait_connections(1)
             acknowledged = sent_until_it_fails(server)
             assert server.wait() == COMMIT_FAILED
             line = server.said()[-1]
