@@ -345,6 +345,12 @@ class TestEnds:
             assert last_sequence(tmp_path) == 3
 
 
+def answer(connection: socket.socket, said: bytes) -> bytes:
+    """Say something, and give the first byte that comes back."""
+    connection.sendall(said)
+    return connection.recv(1)
+
+
 class TestOthers:
     """Programs that are not ours, and peers that do little."""
 
@@ -427,10 +433,9 @@ class TestOthers:
             thread = threading.Thread(target=sources.reception.run)
             thread.start()
             with socket.create_connection(listening.getsockname()) as idle:
-                idle.sendall(said)
                 idle.settimeout(SECONDS_MAX)
                 with pytest.raises(ConnectionResetError):
-                    idle.recv(1)
+                    answer(idle, said)
             [refusal] = inbox.take(1 << 20)
             sources.reception.end()
             thread.join(SECONDS_MAX)
