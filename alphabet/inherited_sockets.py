@@ -17,6 +17,7 @@ FIRST_DESCRIPTOR = 3
 LABELS = ("in", "connector-in", "http")
 DESCRIPTORS_MAX = 1000
 """More than anybody hands over: past it, LISTEN_FDS is a mistake."""
+_DIGITS_MAX = len(str(DESCRIPTORS_MAX))
 
 _NAMES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
@@ -48,7 +49,8 @@ def parse_names(pid: str, count: str, names: str, own_pid: int) -> list[Inherite
     """
     if not count or pid != str(own_pid):
         return []
-    if not (count.isascii() and count.isdecimal()) or int(count) > DESCRIPTORS_MAX:
+    is_number = count.isascii() and count.isdecimal() and len(count) <= _DIGITS_MAX
+    if not is_number or int(count) > DESCRIPTORS_MAX:
         raise InheritedSocketError(f"LISTEN_FDS is no number of sockets: {count!r}")
     words = names.split(":") if names else []
     if len(words) != int(count):

@@ -180,6 +180,7 @@ class TestVariables:
             ("2", "http:http", "one http socket"),
             ("-1", "in", "no number"),
             ("1001", "in", "no number"),
+            ("9" * 5000, "in", "no number"),
             ("1", "unknown", "'unknown'"),
             ("1", "votes@http", "'votes@http'"),
             ("1", "@in", "'@in'"),
