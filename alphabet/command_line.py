@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import re
 import signal
@@ -113,12 +114,16 @@ class _Option(click.Option):
     def type_cast_value(self, ctx: click.Context, value: object) -> Any:  # noqa: ANN401 - as click has it
         """Convert a value; one out of the range is told what the range is."""
         try:
-            return super().type_cast_value(ctx, value)
+            converted = super().type_cast_value(ctx, value)
         except click.BadParameter as error:
             if isinstance(self.type, _RANGES) and "not in the range" in error.message:
                 message = f"it must be {_in_words(self.type)}, not {value}."
                 raise click.BadParameter(message, ctx, self) from error
             raise
+        if isinstance(converted, float) and math.isnan(converted):
+            # It is neither below nor above any bound, so it would pass as within.
+            raise click.BadParameter(f"{value} is no number.", ctx, self)
+        return converted
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
         """Name the option, and its variable where the value is from there."""
@@ -223,15 +228,16 @@ def read_cookie(file: Path | None) -> bytes:
     if file is None:
         return b""
     try:
-        cookie = file.read_bytes()
+        with file.open("rb") as stream:
+            # No more than shows that it is too long: a device has no end.
+            cookie = stream.read(COOKIE_BYTES_MAX + 2)
     except OSError as error:
         reason = error.strerror or str(error)
         raise CannotServeError(f"cannot read the cookie in {file}: {reason}") from error
     cookie = cookie.removesuffix(b"\n")
     if len(cookie) > COOKIE_BYTES_MAX:
         raise CannotServeError(
-            f"the cookie in {file} has {len(cookie)} bytes, and {COOKIE_BYTES_MAX} "
-            "are the most"
+            f"the cookie in {file} has more than {COOKIE_BYTES_MAX} bytes, the most"
         )
     return cookie
 

@@ -348,9 +348,13 @@ def _page_address(given: Address | str | None) -> Address | None:
 
 def _checked_name(name: str | None) -> str | None:
     """Refuse a name that sinks cannot name their files by."""
-    if name is not None and not 0 < len(name.encode()) <= NAME_BYTES_MAX:
+    try:
+        size = NAME_BYTES_MAX if name is None else len(name.encode())
+    except UnicodeEncodeError:
+        size = 0
+    if not 0 < size <= NAME_BYTES_MAX:
         raise click.BadParameter(
-            f"a name has 1 to {NAME_BYTES_MAX} bytes", param_hint="'--name'"
+            f"a name has 1 to {NAME_BYTES_MAX} bytes, as UTF-8", param_hint="'--name'"
         )
     return name
 

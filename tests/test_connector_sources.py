@@ -400,6 +400,17 @@ class TestCookie:
             line = server.wait_said("the cookie")
             assert "sesame" not in line
 
+    def test_endless(self, tmp_path: Path) -> None:
+        """A file without an end is one line and exit code 3, as what is too long."""
+        done = finish(
+            "alphabet.cli",
+            *("run", "--data-dir", tmp_path / "data", *OPTIONS),
+            *("--connector-cookie-file", "/dev/zero"),
+        )
+        assert done.code == 3
+        [line] = done.stderr.splitlines()
+        assert "more than 65535 bytes" in line
+
     def test_unreadable(self, tmp_path: Path) -> None:
         """A cookie that cannot be read is one line and exit code 3."""
         done = finish(

@@ -126,10 +126,14 @@ class TestOptions:
             ["--max-connections", "0"],
             ["--inbox-bytes", "0"],
             ["--partial-frame-seconds", "0"],
+            ["--partial-frame-seconds", "nan"],
             ["--drain-seconds", "10"],
+            ["--drain-seconds", "nan"],
+            ["--name", ""],
+            ["--name", "\udcff"],
             ["--log-format", "xml"],
         ],
-        ids=" ".join,
+        ids=lambda words: ascii(" ".join(words)),
     )
     def test_usage(
         self,
