@@ -40,7 +40,7 @@ from alphabet.streams import Streams
 from alphabet.subscription import Pace, Subscription
 from alphabet.tcp_sink import TcpSink
 from alphabet.waker import Waker
-from alphabet.web.page_thread import PageThread
+from alphabet.web.page_thread import CONNECTIONS_MAX, PageThread
 from log.row import Cursor
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ SINK = "out"
 """The name of a sink that is the only one."""
 PROGRAM = b"alphabet"
 """What we call ourselves to two-phase sinks, whatever instance we are."""
-_SPARE_DESCRIPTORS = 100
+_SPARE_DESCRIPTORS = 100 + CONNECTIONS_MAX
 
 
 class PipelineError(ValueError):

@@ -297,6 +297,12 @@ def page_fault(*, path: str, cause: str) -> str:
     return f"the page cannot answer {path}: {cause}"
 
 
+@_kind(ERROR, same=("cause",))
+def page_trouble(*, cause: str) -> str:
+    """Something at the page's sockets failed, and no request can be named for it."""
+    return f"the page has trouble with connections: {cause}"
+
+
 @_kind(WARNING)
 def entries_lost(*, entries: int) -> str:
     """Standard error took nothing for a while, and so many entries were let go."""

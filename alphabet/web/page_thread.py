@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import TYPE_CHECKING, cast
+import resource
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
@@ -33,7 +34,12 @@ if TYPE_CHECKING:
 CONNECTIONS_MAX = 256
 """How many may be connected to the page at once; more are cut off.
 
+Fewer where files are too few: senders and the log need them more.
 Those that do not get as far as a request count for `REQUEST_SECONDS_MAX`."""
+FILES_SHARE = 8
+"""Of so many files that may be open the page takes one at most."""
+ACCEPTS_PER_ROUND_MAX = 1
+"""asyncio takes so many at once, and where that fails each makes it try once more."""
 HEADER_BYTES_MAX = 8190
 """The longest line, and the longest field, of a request."""
 REQUEST_SECONDS_MAX = 10.0
@@ -57,6 +63,14 @@ class PageThread:
     _loop: asyncio.AbstractEventLoop | None = attrs.field(default=None, init=False)
     _stop: asyncio.Event | None = attrs.field(default=None, init=False)
     _thread: threading.Thread | None = attrs.field(default=None, init=False)
+
+    @property
+    def connections_max(self) -> int:
+        """How many may be connected."""
+        files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files_max == resource.RLIM_INFINITY:
+            return CONNECTIONS_MAX
+        return min(CONNECTIONS_MAX, files_max // FILES_SHARE)
 
     def show(self, server: Server, recovery_seconds: float) -> None:
         """Show this server, which starts the page once it is ready."""
@@ -97,6 +111,7 @@ class PageThread:
         logging.getLogger("aiohttp").propagate = False
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._say_trouble)
         look = Look(cast("Server", self._server), self.recovery_seconds)
         hub = EventHub(look)
         site = Site(look, hub, Past(look.data_dir), self.own_names)
@@ -106,9 +121,12 @@ class PageThread:
         listening = await self._loop.create_server(
             lambda: self._protocol(runner, site),
             sock=self.listener,
+            backlog=ACCEPTS_PER_ROUND_MAX,
             ssl=context,
             ssl_handshake_timeout=None if context is None else HANDSHAKE_SECONDS_MAX,
         )
+        # How many wait in the kernel is another matter.
+        self.listener.listen()
         telling = asyncio.create_task(hub.run())
         stopped = asyncio.create_task(self._stop.wait())
         await asyncio.wait({telling, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -120,6 +138,12 @@ class PageThread:
             await telling
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(runner.cleanup(), STOP_SECONDS_MAX)
+
+    def _say_trouble(self, _: object, context: dict[str, Any]) -> None:
+        """Tell what asyncio would print: it has no request to answer."""
+        error = context.get("exception")
+        cause = context["message"] if error is None else str(error)
+        self.journal.say(entries.page_trouble(cause=cause))
 
     def _context(self) -> ssl.SSLContext | None:
         """Give what connections are served with; new ones have what was loaded last."""
@@ -144,7 +168,7 @@ class PageThread:
 
         server = runner.server
         assert server is not None, "the runner is set up"  # noqa: S101
-        if len(site.unheard.union(server.connections)) >= CONNECTIONS_MAX:
+        if len(site.unheard.union(server.connections)) >= self.connections_max:
             raise ConnectionRefusedError
         protocol = server()
         site.unheard.add(protocol)
