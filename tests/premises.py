@@ -21,6 +21,8 @@ from tests.documents import fenced
 from tests.process import ROOT, SECONDS_MAX, Server, environment, free_port, wait_until
 
 UNIT = "alphabet"
+UNITS = ("alphabet.socket", "alphabet-http.socket", "alphabet.service")
+"""What a stop must name: the sockets would start the server again."""
 PROGRAMS = {"alphabet": "alphabet.cli", "alphabet-replay": "recovery.cli"}
 ROOTS = ("/var/lib/", "/mnt/", "/etc/alphabet/")
 """What documents call the operator's places; each is a directory of the test's own."""
@@ -137,6 +139,9 @@ class Premises:
         return line
 
     def _systemctl(self, verb: str, *words: str) -> None:
+        if verb in {"start", "stop"} and words != (UNIT,):
+            assert words == UNITS, words
+            words = (UNIT,)
         assert words[-1] == UNIT, words
         verbs: Mapping[str, Sequence[Callable[[], None]]] = {
             "start": [self.start],

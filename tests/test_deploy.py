@@ -21,6 +21,7 @@ from alphabet.command_line import CannotServeError, DamageError
 from alphabet.inherited_sockets import LABELS
 from alphabet.run_command import HTTP_DEFAULT, CommitFailedError, run
 from alphabet.server import STOP_SECONDS_MAX
+from tests.premises import UNITS as PREMISES_UNITS
 from tests.process import ROOT
 
 DEPLOY = ROOT / "docs" / "deploy"
@@ -98,8 +99,29 @@ class TestSystemd:
             named |= {word.partition("=")[0] for word in line.split()}
         assert len(named) > 3
         assert named <= variables()
-        state = f"/var/lib/{only(service, 'StateDirectory')}/"
-        assert f"ALPHABET_DATA_DIR={state}" in service["Environment"][0]
+
+    def test_the_places_are_those_of_the_procedures(self) -> None:
+        """The log is where OPERATING.md has it, and belongs to a user that stays."""
+        service = unit(SYSTEMD / "alphabet.service")
+        operating = (ROOT / "docs" / "OPERATING.md").read_text()
+        state = f"/var/lib/{only(service, 'StateDirectory')}"
+        assert f"ALPHABET_DATA_DIR={state}" in service["Environment"][0].split()
+        assert f"the data directory is `{state}`" in operating
+        assert "DynamicUser" not in service
+        user = only(service, "User")
+        assert only(service, "Group") == user
+        install = (ROOT / "docs" / "INSTALL.md").read_text()
+        assert re.search(rf"^useradd .* {user}$", install, re.MULTILINE)
+        assert f"* * * * {user} alphabet-replay backup" in operating
+
+    def test_a_stop_stops_the_sockets(self) -> None:
+        """Procedures that move the directory stop what would start the server again."""
+        units = {each.name for each in UNITS}
+        assert units == set(PREMISES_UNITS)
+        operating = (ROOT / "docs" / "OPERATING.md").read_text()
+        named = re.findall(r"^systemctl (?:stop|start) (.*)$", operating, re.MULTILINE)
+        assert named
+        assert all(set(each.split()) == units for each in named)
 
     @pytest.mark.parametrize("name", ["alphabet.socket", "alphabet-http.socket"])
     def test_sockets(self, name: str) -> None:
