@@ -112,7 +112,9 @@ def _options(context: click.Context) -> Iterator[str]:
 
 
 def _metavar(option: click.Option, context: click.Context) -> str:
-    return _escape(option.make_metavar(context).strip("[]{}"))
+    name = option.make_metavar(context)
+    whole = re.fullmatch(r"\[([^][]*)\]|\{([^{}]*)\}", name)
+    return _escape((whole[1] or whole[2]) if whole else name)
 
 
 def meaning(option: click.Option, context: click.Context) -> str:

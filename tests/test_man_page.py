@@ -94,6 +94,13 @@ class TestPages:
         ]
 
     @every_program
+    def test_brackets_are_pairs(self, program: Program) -> None:
+        """What an option takes has each bracket with its partner."""
+        for line in text_of(man_page(program)).splitlines():
+            if line.startswith("--"):
+                assert re.fullmatch(r"([^][{}]|\[[^][]*\]|\{[^{}]*\})*", line), line
+
+    @every_program
     def test_the_rule_of_variables_has_an_example(self, program: Program) -> None:
         """The option that shows how variables are named is one of the program's."""
         [option, variable] = re.findall(r"`([^`]+)`", ENVIRONMENT)
