@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import ssl
     from pathlib import Path
 
+    from alphabet.certificates import Certificates
+
 SECONDS_MAX = 5.0
 """How long the page may take for each step of its answer."""
 ANSWER_BYTES_MAX = 1000
@@ -65,12 +67,22 @@ def health(
     try:
         status, text = _ask(http, "/readyz" if ready else "/healthz", context)
     except (OSError, http_client.HTTPException) as error:
-        reason = getattr(error, "strerror", None) or str(error) or repr(error)
-        reason = " ".join(reason.split())
+        reason = _reason(error, certificates)
         raise UnhealthyError(f"{http} does not answer: {reason}") from error
     if status != HTTPStatus.OK:
         raise UnhealthyError(f"{http} answers {status}: {text}")
     click.echo(text)
+
+
+def _reason(
+    error: OSError | http_client.HTTPException, certificates: Certificates | None
+) -> str:
+    """Say why there was no answer, and where TLS may be why, what it may want."""
+    if isinstance(error, (ConnectionResetError, BrokenPipeError)):
+        wanted = "--tls-ca" if certificates is None else "--tls-cert"
+        return f"it closed the connection; a page with TLS may want {wanted}"
+    reason = getattr(error, "strerror", None) or str(error) or repr(error)
+    return " ".join(reason.split())
 
 
 def _ask(

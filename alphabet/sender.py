@@ -151,7 +151,9 @@ class ServerTarget:
     def _closed(self) -> bool:
         """Say whether the server has closed its side; else it has something to say."""
         if self.connection.recv(_READ_BYTES):
-            raise NoReceiptError("answered, which no Alphabet server does")
+            raise NoReceiptError(
+                "answered as no --in does (a --connector-in needs --connector)"
+            )
         return True
 
     def _silent(self, what: str) -> NoReceiptError:

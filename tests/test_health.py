@@ -58,13 +58,23 @@ class TestServer:
         assert "disk" in line
 
     def test_tls(self, tmp_path: Path) -> None:
-        """With the authority it is asked by TLS; without, it does not answer."""
+        """With the authority it is asked by TLS; without, the option is named."""
         authority = Authority.make(tmp_path)
         words = ["--http", ANY, *authority.server.words]
         with serving(tmp_path, *words) as server:
             port = page_port(server)
             assert health(port, "--tls-ca", authority.ca)[0] == 0
-            assert health(port)[0] == UNHEALTHY
+            code, line = health(port)
+        assert (code, line.endswith("TLS may want --tls-ca")) == (UNHEALTHY, True), line
+
+    def test_a_visitor_without_a_certificate(self, tmp_path: Path) -> None:
+        """A page that asks for a certificate: the option is named."""
+        authority = Authority.make(tmp_path)
+        words = [*authority.server.words, "--tls-client-ca", authority.ca]
+        with serving(tmp_path, "--http", ANY, *words) as server:
+            code, line = health(page_port(server), "--tls-ca", authority.ca)
+        assert code == UNHEALTHY
+        assert line.endswith("TLS may want --tls-cert"), line
 
 
 class TestTrouble:

@@ -157,7 +157,7 @@ class TestReceipt:
         [
             (reset, "is gone (Connection reset by peer)"),
             (close_early, "closed the connection before its end"),
-            (answer, "answered, which no Alphabet server does"),
+            (answer, "answered as no --in does (a --connector-in needs --connector)"),
         ],
     )
     def test_anything_else_is_noticed_while_waiting(
