@@ -112,7 +112,7 @@ class TestSystemd:
         assert only(service, "Group") == user
         install = (ROOT / "docs" / "INSTALL.md").read_text()
         assert re.search(rf"^useradd .* {user}$", install, re.MULTILINE)
-        assert f"* * * * {user} alphabet-replay backup" in operating
+        assert f"* * * * {user} /usr/local/bin/alphabet-replay backup" in operating
 
     def test_a_stop_stops_the_sockets(self) -> None:
         """Procedures that move the directory stop what would start the server again."""
