@@ -1,4 +1,4 @@
-"""How Hypothesis runs here, and the browser that tests share.
+"""How Hypothesis runs here, the browser that tests share, and what Ctrl-C does.
 
 Hypothesis runs as usual, under CI as it does by itself, or at length.
 
@@ -7,12 +7,18 @@ loop on their own read the same variable.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.browser import Browser, browsing
+
+# A shell that starts tests in the background has Ctrl-C and Ctrl-\ ignored, by all that
+# they start too; tests send both to those, and they are to end them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 # A slow moment of the machine is no failure of ours: tests assert no times.
 settings.register_profile("default", settings.get_profile("default"), deadline=None)
