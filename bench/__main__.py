@@ -15,7 +15,7 @@ from alphabet.command_line import sigterm_as_sigint
 from alphabet.flood import FloodError
 from alphabet.output_check import WrongOutputError
 from bench import parts
-from bench.case import Turns
+from bench.case import Turns, UnknownCaseError, choose
 from bench.machine import describe_machine
 from bench.picture import draw
 from bench.plan import Plan
@@ -28,10 +28,14 @@ FULL = {"seconds": 1.5, "votes": 100_000_000, "round_trips": 5000}
 
 @click.command()
 @click.argument("names", metavar="[PART]...", nargs=-1, type=click.Choice(parts.NAMES))
+@click.option("--case", "titles", multiple=True, help="Measure it alone; repeatable.")
 @click.option("--quick", is_flag=True, help="Small sizes: minutes, and less to trust.")
 @click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option(
     "--seconds", type=click.FloatRange(min=0, min_open=True), help="A flood's."
+)
+@click.option(
+    "--flood-votes", type=click.IntRange(min=1), help="A flood's, whatever its time."
 )
 @click.option("--votes", type=click.IntRange(min=1000), help="Of the longest log.")
 @click.option("--round-trips", type=click.IntRange(min=1), help="Of lone votes.")
@@ -43,9 +47,11 @@ FULL = {"seconds": 1.5, "votes": 100_000_000, "round_trips": 5000}
 def bench(  # noqa: PLR0913 - an argument for each option
     *,
     names: Sequence[str],
+    titles: Sequence[str],
     quick: bool,
     runs: int,
     seconds: float | None,
+    flood_votes: int | None,
     votes: int | None,
     round_trips: int | None,
     output: Path | None,
@@ -63,10 +69,11 @@ def bench(  # noqa: PLR0913 - an argument for each option
                 directory=place,
                 runs=runs,
                 seconds=seconds or usual["seconds"],
+                flood_votes=flood_votes,
                 votes=votes or int(usual["votes"]),
                 round_trips=round_trips or int(usual["round_trips"]),
             )
-            report = _measure(name, plan)
+            report = _measure(name, plan, titles)
         click.echo(f"## {name}\n\n{table(report.figures)}")
         for title, why in report.missing.items():
             click.echo(f"- not measured, {title}: {why}")
@@ -74,15 +81,18 @@ def bench(  # noqa: PLR0913 - an argument for each option
             _write(report, output)
 
 
-def _measure(name: str, plan: Plan) -> Report:
-    """Measure one part."""
+def _measure(name: str, plan: Plan, titles: Sequence[str]) -> Report:
+    """Measure one part, or these cases of it."""
     machine = describe_machine(plan.directory)
     _say(f"part {name}")
     try:
         with parts.find(name)(plan) as cases:
-            results = Turns(plan.runs, plan.directory, _say).take(cases)
+            chosen = choose(cases, titles)
+            results = Turns(plan.runs, plan.directory, _say).take(chosen)
     except (ChildError, FloodError, WrongOutputError) as error:
         raise click.ClickException(f"part {name}: {error}") from error
+    except UnknownCaseError as error:
+        raise click.UsageError(f"part {name}: {error}") from error
     command = " ".join(["python -m bench", *sys.argv[1:]])
     return Report(name, machine, command, results.figures, results.missing)
 

@@ -18,6 +18,20 @@ class MissingPeerError(Exception):
     """A peer is not installed, or does not start; the message says what is missing."""
 
 
+@attrs.define(eq=False)
+class UnknownCaseError(Exception):
+    """The operator has named a case that the part does not have."""
+
+    title: str
+    known: Sequence[str]
+
+    def __str__(self) -> str:
+        """Name it, and those that there are."""
+        return (
+            f"there is no case {self.title!r}, but {', '.join(map(repr, self.known))}"
+        )
+
+
 @attrs.frozen
 class Value:
     """One number that one run has given."""
@@ -38,6 +52,19 @@ class Case:
 
     title: str
     measure: Callable[[Path], Iterable[Value]]
+
+
+def choose(cases: Sequence[Case], titles: Sequence[str]) -> Sequence[Case]:
+    """Give the cases that have these titles, in their own order; without titles, all.
+
+    Raises:
+        UnknownCaseError: No case has one of the titles.
+    """
+    known = [case.title for case in cases]
+    for title in titles:
+        if title not in known:
+            raise UnknownCaseError(title, known)
+    return [case for case in cases if not titles or case.title in titles]
 
 
 @attrs.frozen

@@ -18,8 +18,8 @@ PROBES_MAX = 5
 class Flooding:
     """Floods a subject; `values` says what is taken of each flood.
 
-    The first run finds out how many votes fill the plan's time, and all runs have
-    that many: rates of different runs are comparable.
+    Where the plan has no number of votes, the first run finds out how many fill its
+    time. All runs have that many: rates of different runs are comparable.
     """
 
     plan: Plan
@@ -28,9 +28,9 @@ class Flooding:
     _votes: int = 0
 
     def measure(self, place: Path) -> Iterable[Value]:
-        """Flood once; a first time also to find the size."""
+        """Flood once; a first time also to find the size, if the plan has none."""
         if not self._votes:
-            self._votes = self._find_size(place)
+            self._votes = self.plan.flood_votes or self._find_size(place)
         return self.values(self._flood(place, "run", self._votes))
 
     def _find_size(self, place: Path) -> int:

@@ -17,6 +17,7 @@ class Plan:
         votes: How many votes the longest log has; others have a tenth, a hundredth.
         round_trips: How many lone votes are sent.
         probe_votes: How many votes tell a rate at first.
+        flood_votes: How many votes each flood has; None takes what fills its time.
         connections: How many senders sit idle.
         buffer: Room for outputs, for every flood in turn.
     """
@@ -27,6 +28,7 @@ class Plan:
     votes: int
     round_trips: int
     probe_votes: int = 20_000
+    flood_votes: int | None = None
     connections: int = 1000
     buffer: OutputBuffer = attrs.field(factory=OutputBuffer)
 

@@ -20,9 +20,10 @@ from alphabet.vote_load import VOTE, load_of
 from bench import parts
 from bench.bare.kernel import BadFrameError, Kernel
 from bench.bare.recount import fill, recount
-from bench.case import Case, MissingPeerError, Turns, Value
+from bench.case import Case, MissingPeerError, Turns, Value, choose
 from bench.flooding import flood_case
 from bench.goals import GOALS, Verdict, judge
+from bench.parts import flood
 from bench.parts.profile import used
 from bench.peers import redis, running
 from bench.peers.sqlite import Sqlite
@@ -34,7 +35,9 @@ from bench.subject import Flooded
 from tests.process import finish
 from tests.votes import outputs
 
-TINY = ("--runs", 1, "--seconds", 0.02, "--votes", 20_000, "--round-trips", 10)
+TINY = ("--runs", 1, "--flood-votes", 10_000, "--votes", 10_000, "--round-trips", 10)
+CASES = {"flood": (flood.ALONE, flood.beside_name(flood.ALL_AT_ONCE))}
+"""The cases to try of a part; all at once has in it what each other flood has."""
 
 names = st.text(st.characters(min_codepoint=32, max_codepoint=123), max_size=20)
 numbers = st.floats(0.001, 1e9)
@@ -63,7 +66,8 @@ class TestParts:
     @pytest.mark.parametrize("part", parts.NAMES)
     def test_every_part_measures(self, tmp_path: Path, part: str) -> None:
         """A part gives figures of Alphabet or of the machine, and all its files."""
-        done = finish("bench", part, *TINY, "--output", tmp_path)
+        cases = [word for title in CASES.get(part, ()) for word in ("--case", title)]
+        done = finish("bench", part, *TINY, *cases, "--output", tmp_path)
         assert done.code == 0, done.stderr
         report = Report.from_json((tmp_path / f"{part}.json").read_text())
         assert report.part == part
@@ -76,6 +80,23 @@ class TestParts:
     def test_a_part_that_is_none_is_refused(self) -> None:
         """Another name than a part's is wrong usage."""
         assert finish("bench", "nothing").code == 2
+
+    def test_a_case_that_is_none_is_refused(self) -> None:
+        """Another title than a case's is wrong usage, and those that are are named."""
+        done = finish("bench", "flood", "--case", "nothing")
+        assert done.code == 2
+        for title in (flood.ALONE, *map(flood.beside_name, flood.FLOODS)):
+            assert repr(title) in done.stderr
+
+    @given(st.lists(st.text(), unique=True), st.data())
+    def test_cases_are_chosen(self, titles: list[str], data: st.DataObject) -> None:
+        """Those that are named stay, in the part's order; without a name, all."""
+        cases = [Case(title, lambda _: []) for title in titles]
+        assert choose(cases, []) == cases
+        if titles:
+            named = data.draw(st.sets(st.sampled_from(titles), min_size=1))
+            found = choose(cases, sorted(named))
+            assert found == [case for case in cases if case.title in named]
 
 
 class TestTurns:
@@ -161,6 +182,16 @@ class TestFlooding:
         assert 1 <= len(probes) <= 5
         assert runs[0] == runs[1]
         assert 0.5 * seconds < runs[0] / rate + MOMENT_SECONDS < 1.1 * seconds
+
+    @given(st.integers(1))
+    def test_a_number_of_votes_is_taken_as_it_is(self, votes: int) -> None:
+        """A plan that names it has floods of that size, and no other before."""
+        subject = Steady(1e6)
+        with tempfile.TemporaryDirectory() as name:
+            plan = Plan(Path(name), 1, 1, 1, 1, flood_votes=votes)
+            case = flood_case(plan, subject, "steady", lambda _: [])
+            list(case.measure(Path(name)))
+        assert subject.given == [votes]
 
 
 class TestPeers:
