@@ -269,15 +269,20 @@ class Machine:
             yield outputs
             first_sequence += part.count
 
-    def replay(self, pipeline: int, first_sequence: int, records: Records) -> None:
-        """Compute logged events again, with no outputs; raises ReplayError."""
+    def replay(self, pipeline: int, first_sequence: int, records: Records) -> list[int]:
+        """Compute logged events again, with no outputs; raises ReplayError.
+
+        Gives the sequences of those for which `compute` raised.
+        """
+        failed: list[int] = []
         for rows, part in slices(records, REPLAY_EVENTS_MAX):
             # The last event goes alone: it tells whether it is marked.
             is_batch = rows is not None and self._replay_rows(pipeline, rows[:-1])
             passed = part.count - 1 if is_batch else 0
             rest = part.cut(passed, part.count)
-            self._replay_events(pipeline, first_sequence + passed, rest)
+            failed += self._replay_events(pipeline, first_sequence + passed, rest)
             first_sequence += part.count
+        return failed
 
     def _replay_rows(self, pipeline: int, rows: Rows) -> bool:
         batch = self._batches[pipeline]
@@ -294,19 +299,22 @@ class Machine:
 
     def _replay_events(
         self, pipeline: int, first_sequence: int, records: Iterable[bytes]
-    ) -> None:
+    ) -> list[int]:
         run = self._ways[pipeline].run
         marked = self.is_marked
-        for value in self._decode_records(pipeline, first_sequence, records):
+        failed: list[int] = []
+        values = self._decode_records(pipeline, first_sequence, records)
+        for sequence, value in enumerate(values, first_sequence):
             marked = False
             try:
                 _, flag = run(value)
                 marked = bool(flag)
             except FATAL:
                 raise
-            except Exception:  # noqa: BLE001, S110 - it failed so when it was live
-                pass
+            except Exception:  # noqa: BLE001 - it failed so when it was live
+                failed.append(sequence)
         self.is_marked = marked
+        return failed
 
     def _decode_records(
         self, pipeline: int, first_sequence: int, records: Iterable[bytes]

@@ -27,12 +27,8 @@ from log.block import Block
 from log.directory import flush_directory
 from log.errors import DamagedError, DirectoryError
 from log.log import Log
-from recovery.parquet_file import (
-    ColumnError,
-    ParquetFileError,
-    read_label,
-    write_segment,
-)
+from recovery.event_columns import ColumnError, Form
+from recovery.parquet_file import ParquetFileError, read_label, write_segment
 from recovery.segment import Label, Plan, Segment
 
 _TEMPORARY = ".tmp"
@@ -66,7 +62,8 @@ class ExportDirectory:
     """The directory that an export is in, held by this process alone."""
 
     path: Path
-    segments: tuple[Segment, ...]
+    oldest: Segment | None = None
+    newest: Segment | None = None
 
     @classmethod
     @contextlib.contextmanager
@@ -77,30 +74,33 @@ class ExportDirectory:
         what is no directory, holds anything but an export, or is in use, ExportError
         for an export that is not whole.
         """
-        with _failures_of(path):
+        with failures_of(path):
             lock = _take(path)
         try:
-            with _failures_of(path):
+            with failures_of(path):
                 segments = _ordered(path, _find_segments(path))
-            yield cls(path, segments)
+            yield cls(path, *segments[:1], *segments[-1:])
         finally:
             os.close(lock)
 
     @property
     def last_sequence(self) -> int | None:
         """The last event that is exported, or None where there is none."""
-        return self.segments[-1].last_sequence if self.segments else None
+        return None if self.newest is None else self.newest.last_sequence
 
     @property
     def is_by_day(self) -> bool | None:
         """Say whether it is partitioned by day; None where nothing is there yet."""
-        return self.segments[-1].day is not None if self.segments else None
+        return None if self.newest is None else self.newest.day is not None
 
-    def check(self, log: Log) -> None:
-        """Raise ExportError unless a log is the one that goes on from here."""
-        if not self.segments:
-            return
-        newest = self.segments[-1]
+    def check(self, log: Log, form: Form) -> Label | None:
+        """Give the newest segment's label; None where nothing is there yet.
+
+        Raises ExportError unless a log, in this form, is the one that goes on here.
+        """
+        newest = self.newest
+        if newest is None:
+            return None
         file = self.path / newest.file
         if newest.log_id != log.meta.log_id:
             raise ExportError(
@@ -108,7 +108,7 @@ class ExportDirectory:
                 f"{log.meta.log_id}; choose another directory"
             )
         try:
-            label = read_label(file, log.meta)
+            label = read_label(file, form)
         except ParquetFileError as error:
             raise ExportError(
                 f"{file}: {error}; remove it, and its events are exported again, or "
@@ -120,16 +120,19 @@ class ExportDirectory:
             raise ExportError(
                 f"{file} was renamed: it holds events {told[1]} to {told[2]}"
             )
-        _check_witness(log, file, label)
+        check_witness(log, file, label)
+        return label
 
     def prepare(self) -> list[str]:
         """Make durable what an earlier run may have left; give the names removed.
 
         A start that was killed leaves names that were never flushed, or a temporary.
         """
-        newest = [self.path / each.file for each in self.segments[-1:]]
-        with _failures_of(self.path):
-            for directory in {self.path, *(file.parent for file in newest)}:
+        directories = {self.path}
+        if self.newest is not None:
+            directories.add((self.path / self.newest.file).parent)
+        with failures_of(self.path):
+            for directory in directories:
                 flush_directory(directory)
             # A parent that we may not read was not the one we made it in.
             with contextlib.suppress(PermissionError):
@@ -162,7 +165,7 @@ class ExportDirectory:
         failpoint.reach("export.after_rename")
         flush_directory(file.parent)
         failpoint.reach("export.after_flush")
-        self.segments = (*self.segments, segment)
+        self.oldest, self.newest = self.oldest or segment, segment
         return Written(segment, label, file_bytes)
 
 
@@ -183,7 +186,7 @@ class Exporter:
         column can hold, DirectoryError for a directory that cannot be written.
         """
         damage: DamagedError | None = None
-        with _failures_of(self.directory.path):
+        with failures_of(self.directory.path):
             while after < until:
                 try:
                     segment = self.plan.next_segment(after, until)
@@ -203,8 +206,8 @@ class Exporter:
         log = self.log
 
         def fill(stream: BinaryIO) -> Label:
-            blocks = log.read(segment.first_sequence - 1)
-            return write_segment(stream, segment, log.meta, blocks, self.progress)
+            blocks = ((block, ()) for block in log.read(segment.first_sequence - 1))
+            return write_segment(stream, segment, Form(log.meta), blocks, self.progress)
 
         return fill
 
@@ -219,7 +222,7 @@ def block_holding(log: Log, sequence: int) -> Block:
 
 
 @contextlib.contextmanager
-def _failures_of(path: Path) -> Iterator[None]:
+def failures_of(path: Path) -> Iterator[None]:
     """Tell what the system refuses as a DirectoryError, events as an ExportError."""
     try:
         yield
@@ -314,7 +317,7 @@ def _check_follows(path: Path, before: Segment, after: Segment) -> None:
         )
 
 
-def _check_witness(log: Log, file: Path, label: Label) -> None:
+def check_witness(log: Log, file: Path, label: Label) -> None:
     """Raise ExportError unless a log still has the block that a segment ends in."""
     end = label.block_last_sequence
     if end > log.tail.sequence:

@@ -42,8 +42,13 @@ class StateMachine(Protocol):
     def load(self, states: Sequence[State]) -> None:
         """Take every state from its bytes; raises StateError, changing nothing."""
 
-    def replay(self, pipeline: int, first_sequence: int, records: Records) -> None:
-        """Apply logged events, with no outputs; raises ReplayError."""
+    def replay(
+        self, pipeline: int, first_sequence: int, records: Records
+    ) -> Sequence[int]:
+        """Apply logged events, with no outputs; raises ReplayError.
+
+        Gives the sequences of those that changed nothing, for computing them failed.
+        """
 
 
 @attrs.frozen
@@ -251,16 +256,18 @@ def agrees(machine: StateMachine, snapshot: Snapshot) -> bool:
     return machine.dump() == stored
 
 
-def replay_block(machine: StateMachine, block: Block, after: int, until: int) -> None:
+def replay_block(
+    machine: StateMachine, block: Block, after: int, until: int
+) -> Sequence[int]:
     """Apply the events of a block between `after` (exclusive) and `until` (inclusive).
 
-    Raises ReplayError.
+    Gives the sequences of those that failed. Raises ReplayError.
     """
     first = max(block.first_sequence, after + 1)
     records = block.records.cut(
         first - block.first_sequence, until + 1 - block.first_sequence
     )
-    machine.replay(block.pipeline, first, records)
+    return machine.replay(block.pipeline, first, records)
 
 
 def take_snapshot(

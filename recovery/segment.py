@@ -76,6 +76,7 @@ class Label:
     The block that holds the last event ends at `block_last_sequence` with
     `block_checksum`: by this a log that went on otherwise is noticed. `gaps` are
     (first sequence, count) of events that the log has lost, and that have no rows.
+    `server` stands in each row of a continuous export, and is None elsewhere.
     """
 
     log_id: str
@@ -87,10 +88,16 @@ class Label:
     block_checksum: int
     gaps: tuple[tuple[int, int], ...] = ()
     format_version: int = FORMAT_VERSION
+    server: str | None = None
 
     @classmethod
     def of(
-        cls, segment: Segment, meta: Meta, end: Block, gaps: list[tuple[int, int]]
+        cls,
+        segment: Segment,
+        meta: Meta,
+        end: Block,
+        gaps: list[tuple[int, int]],
+        server: str | None = None,
     ) -> Self:
         """Label a segment whose last event is in the block `end`."""
         return cls(
@@ -102,11 +109,18 @@ class Label:
             block_last_sequence=end.last_sequence,
             block_checksum=end.checksum,
             gaps=tuple(gaps),
+            server=server,
         )
 
+    @property
+    def segment(self) -> Segment:
+        """The segment that it is of, not partitioned by day."""
+        return Segment(self.first_sequence, self.last_sequence, self.log_id)
+
     def encode(self) -> str:
-        """Write it as JSON with sorted keys."""
-        return json.dumps(attrs.asdict(self), sort_keys=True)
+        """Write it as JSON with sorted keys; what is None is left out."""
+        fields = attrs.asdict(self, filter=lambda _, value: value is not None)
+        return json.dumps(fields, sort_keys=True)
 
     @classmethod
     def decode(cls, text: str | bytes) -> Self:

@@ -73,6 +73,7 @@ TESTS = {
     "recovery/copying.py": "copying",
     "recovery/description.py": "description",
     "recovery/errors.py": "replay snapshot",
+    "recovery/event_columns.py": "export",
     "recovery/event_reader.py": "event_reader",
     "recovery/event_text.py": "event_fields event_text",
     "recovery/export.py": "export",

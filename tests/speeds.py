@@ -221,14 +221,19 @@ class Side:
         }
 
 
-def replayed(machine: Machine, blocks: Sequence[Block], after: int = 0) -> Machine:
-    """Replay blocks' events later than `after` (exclusive), as they are read back."""
+def replayed(machine: Machine, blocks: Sequence[Block], after: int = 0) -> list[int]:
+    """Replay blocks' events later than `after` (exclusive), as they are read back.
+
+    Gives the sequences of those for which compute raised.
+    """
+    failed: list[int] = []
     for block in map(Block.decode, [block.encoded for block in blocks]):
         passed = max(after + 1 - block.first_sequence, 0)
         if passed < block.records.count:
             records = block.records.cut(passed, block.records.count)
-            machine.replay(block.pipeline, block.first_sequence + passed, records)
-    return machine
+            first = block.first_sequence + passed
+            failed += machine.replay(block.pipeline, first, records)
+    return failed
 
 
 def derived(machine: Machine, blocks: Sequence[Block]) -> tuple[bytes, list[int]]:

@@ -26,6 +26,7 @@ from log.memory_store import MemoryStore
 from log.row import Meta
 from log.store import BLOCKS, Change
 from recovery import parquet_file
+from recovery.event_columns import Form
 from recovery.export import (
     ExportDirectory,
     Exporter,
@@ -138,7 +139,7 @@ def export(
 ) -> list[Written]:
     """Export what a directory lacks of a log, as one run of the command does."""
     with ExportDirectory.claim(to) as directory:
-        directory.check(log)
+        directory.check(log, Form(log.meta))
         directory.prepare()
         plan = Plan(log.meta.log_id, is_by_day, events_max, partial(block_holding, log))
         begin = directory.last_sequence
@@ -880,13 +881,13 @@ class TestRefusals:
 def test_blocks_that_end_too_soon(log: Log, to: Path) -> None:
     """A segment never claims events that it was not given."""
     to.mkdir()
-    blocks = list(log.read(0))[:1]
+    blocks = [(block, ()) for block in list(log.read(0))[:1]]
     with (
         (to / "file").open("wb") as stream,
         pytest.raises(ValueError, match="before event 6"),
     ):
         parquet_file.write_segment(
-            stream, Segment(1, 6, "id"), VOTES_META, blocks, lambda _reached: None
+            stream, Segment(1, 6, "id"), Form(VOTES_META), blocks, lambda _reached: None
         )
 
 

@@ -90,10 +90,16 @@ def stretches(folded: Fold, start: int, end: int) -> list[tuple[int, int, list[b
     return found
 
 
-def replay(machine: Machine, folded: Fold, start: int, end: int) -> None:
-    """Replay a fold's events after `start` (exclusive) to `end` (inclusive)."""
-    for pipeline, first, payloads in stretches(folded, start, end):
-        machine.replay(pipeline, first, Records.pack(payloads))
+def replay(machine: Machine, folded: Fold, start: int, end: int) -> list[int]:
+    """Replay a fold's events after `start` (exclusive) to `end` (inclusive).
+
+    Gives the sequences of those that failed.
+    """
+    return [
+        sequence
+        for pipeline, first, payloads in stretches(folded, start, end)
+        for sequence in machine.replay(pipeline, first, Records.pack(payloads))
+    ]
 
 
 folds = st.lists(toy.events, max_size=12).map(lambda events: toy.fold(*events))
@@ -301,6 +307,13 @@ class TestReplay:
         replay(later, folded, middle, count)
         assert live.dump() == replayed.dump() == later.dump()
         assert live.is_marked == replayed.is_marked
+
+    @given(folds)
+    def test_replay_names_what_failed(self, folded: Fold) -> None:
+        """A replay gives the sequences for which compute raised, and no other."""
+        failed = replay(toy.machine(), folded, 0, len(folded.events))
+        computed = [at for at, why in folded.failures.items() if why == "compute"]
+        assert failed == computed
 
     @given(folds)
     def test_derived_outputs_are_live_outputs(self, folded: Fold) -> None:

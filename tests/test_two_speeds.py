@@ -111,10 +111,11 @@ def check_equal(sides: Sequence[Side], start: tuple[State, ...]) -> None:
     """Check that two sides are one, and that their log gives the same again."""
     fast, slow = sides
     assert fast.seen() == slow.seen()
+    failed = []
     for side in sides:
         again = side.machine.fresh()
         again.load(start)
-        replayed(again, fast.blocks)
+        failed.append(replayed(again, fast.blocks))
         assert again.dump() == slow.machine.dump()
         if fast.blocks:
             assert again.is_marked == slow.machine.is_marked
@@ -127,6 +128,7 @@ def check_equal(sides: Sequence[Side], start: tuple[State, ...]) -> None:
             later.load(capture.states)
             replayed(later, fast.blocks, capture.sequence)
             assert later.dump() == slow.machine.dump()
+    assert failed[0] == failed[1]
 
 
 def vote_sides(given_totals: Totals, snapshot_every: int = 1 << 60) -> list[Side]:

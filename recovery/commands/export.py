@@ -26,6 +26,7 @@ from recovery.commands.place import (
 )
 from recovery.commands.progress import progress
 from recovery.description import field_lines
+from recovery.event_columns import Form
 from recovery.export import (
     ExportDirectory,
     Exporter,
@@ -154,7 +155,7 @@ def _find_bound(log: Log, name: str, moment: Moment) -> int:
 def _export(log: Log, directory: ExportDirectory, wish: Wish, format_: str) -> None:
     """Bring an export up to the end that was asked for; print what was written."""
     _check_begun(directory, wish)
-    directory.check(log)
+    directory.check(log, Form(log.meta))
     for name in directory.prepare():
         click.echo(f"removed {name}, which an earlier export left unfinished", err=True)
     plan = Plan(
@@ -179,12 +180,12 @@ def _export(log: Log, directory: ExportDirectory, wish: Wish, format_: str) -> N
 
 def _check_begun(directory: ExportDirectory, wish: Wish) -> None:
     """Raise UsageError if an export that is there was begun with other options."""
-    if not directory.segments:
+    if directory.oldest is None:
         return
     if wish.is_by_day not in {None, directory.is_by_day}:
         way = DAY if directory.is_by_day else SIZE
         raise click.UsageError(f"{directory.path} is partitioned by {way}: go on so")
-    begin = directory.segments[0].first_sequence - 1
+    begin = directory.oldest.first_sequence - 1
     if wish.after not in {None, begin}:
         raise click.UsageError(
             f"{directory.path} begins behind {begin}, not {wish.after}, and goes on "
