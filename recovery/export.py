@@ -102,11 +102,7 @@ class ExportDirectory:
         if newest is None:
             return None
         file = self.path / newest.file
-        if newest.log_id != log.meta.log_id:
-            raise ExportError(
-                f"{self.path} holds the export of log {newest.log_id}, and this is "
-                f"{log.meta.log_id}; choose another directory"
-            )
+        check_log(self.path, newest.log_id, log)
         try:
             label = read_label(file, form)
         except ParquetFileError as error:
@@ -292,11 +288,21 @@ def _ordered(path: Path, segments: Iterator[Segment]) -> tuple[Segment, ...]:
     """Give segments in order; raises ExportError unless they are one export."""
     found = sorted(segments, key=lambda segment: segment.first_sequence)
     for before, after in itertools.pairwise(found):
-        _check_follows(path, before, after)
+        check_follows(path, before, after)
     return tuple(found)
 
 
-def _check_follows(path: Path, before: Segment, after: Segment) -> None:
+def check_log(path: Path, log_id: str, log: Log) -> None:
+    """Raise ExportError unless an export, of log `log_id`, is of this log."""
+    if log_id != log.meta.log_id:
+        raise ExportError(
+            f"{path} holds the export of log {log_id}, and this is "
+            f"{log.meta.log_id}; choose another directory"
+        )
+
+
+def check_follows(path: Path, before: Segment, after: Segment) -> None:
+    """Raise ExportError unless a segment goes on where another ends."""
     if before.log_id != after.log_id:
         raise ExportError(
             f"{path} holds exports of logs {before.log_id} and {after.log_id}; choose "

@@ -2,20 +2,23 @@
 
 import re
 from pathlib import Path
+from types import ModuleType
 
 import duckdb
 
 from log.log import Log
-from recovery import export, parquet_file
+from recovery import export, intent, parquet_file
 
-FAILPOINTS = re.findall(
-    r'failpoint\.reach\("([^"]+)"\)',
-    "".join(
-        Path(str(module.__file__)).read_text(encoding="utf-8")
-        for module in (parquet_file, export)
-    ),
-)
+
+def _failpoints_of(*modules: ModuleType) -> list[str]:
+    texts = [Path(str(each.__file__)).read_text(encoding="utf-8") for each in modules]
+    return re.findall(r'failpoint\.reach\("([^"]+)"\)', "".join(texts))
+
+
+FAILPOINTS = _failpoints_of(parquet_file, export)
 """The instants that an export passes through."""
+INTENT_FAILPOINTS = _failpoints_of(intent)
+"""Those that a continuous one passes through before that."""
 
 VoteRow = tuple[int, int, str, int]
 """Sequence, time in ns, letter, votes."""

@@ -70,6 +70,7 @@ TESTS = {
     "recovery/commands/verify.py": "replay_program replay_cli",
     "recovery/commands/watch.py": "state_command import_command",
     "recovery/compact.py": "compact",
+    "recovery/continuous_export.py": "continuous_export",
     "recovery/copying.py": "copying",
     "recovery/description.py": "description",
     "recovery/errors.py": "replay snapshot",
@@ -79,6 +80,7 @@ TESTS = {
     "recovery/export.py": "export",
     "recovery/follower.py": "follower",
     "recovery/history.py": "plot",
+    "recovery/intent.py": "continuous_export",
     "recovery/label_places.py": "sampling plot",
     "recovery/moment.py": "moment",
     "recovery/new_place.py": "compact backup",
@@ -100,6 +102,7 @@ TESTS = {
     "recovery/snapshot.py": "snapshot snapshot_directory",
     "recovery/snapshot_directory.py": "snapshot_directory replay",
     "recovery/snapshot_list.py": "snapshots_command",
+    "recovery/tally.py": "continuous_export",
     "recovery/theme.py": "plot",
     "recovery/verify.py": "verify",
 }
