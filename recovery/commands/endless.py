@@ -52,7 +52,7 @@ def interval_option(flag: str) -> Callable[[Callable[..., None]], Callable[..., 
     return option(
         "--interval-seconds",
         type=click.FloatRange(INTERVAL_SECONDS_MIN, INTERVAL_SECONDS_MAX),
-        callback=_refuse_nan,
+        callback=refuse_nan,
         metavar="SECONDS",
         default=1.0,
         show_default=True,
@@ -60,9 +60,10 @@ def interval_option(flag: str) -> Callable[[Callable[..., None]], Callable[..., 
     )
 
 
-def _refuse_nan(
+def refuse_nan(
     _context: click.Context, _parameter: click.Parameter, seconds: float
 ) -> float:
+    """Refuse what is no number, as click's callback."""
     # No comparison tells that it is out of range.
     if math.isnan(seconds):
         raise click.BadParameter("it must be a number")

@@ -17,6 +17,19 @@ from alphabet.command_line import (
     sigterm_as_sigint,
 )
 from log.log import Log
+from recovery.commands.endless import (
+    INTERVAL_SECONDS_MAX,
+    INTERVAL_SECONDS_MIN,
+    refuse_nan,
+)
+from recovery.commands.follow_export import (
+    EVERY_SECONDS,
+    FollowWish,
+    check_server,
+    follow_export,
+    tell_gaps,
+    tell_removed,
+)
 from recovery.commands.moment_type import MomentType
 from recovery.commands.place import (
     data_dir_argument,
@@ -36,7 +49,7 @@ from recovery.export import (
 )
 from recovery.moment import Moment, MomentError, find_end_damage, find_sequence
 from recovery.new_place import check_apart
-from recovery.segment import Label, Plan
+from recovery.segment import Plan
 
 FILE_EVENTS = 50_000_000
 """How many events a file has by default: some 100 MB of votes."""
@@ -87,6 +100,33 @@ class Wish:
     metavar="SEQ|TIME",
     help="End with this event or time, inclusive.  [default: the log's end]",
 )
+@option(
+    "--follow",
+    is_flag=True,
+    help="Go on, and write what comes, as segments for many servers' totals: with "
+    "the server's name, and what was counted of each vote.",
+)
+@option(
+    "--every-seconds",
+    type=click.FloatRange(INTERVAL_SECONDS_MIN, INTERVAL_SECONDS_MAX),
+    callback=refuse_nan,
+    metavar="SECONDS",
+    default=EVERY_SECONDS,
+    show_default=True,
+    help="With --follow: how often a segment is written, if there are votes.",
+)
+@option(
+    "--server",
+    metavar="NAME",
+    callback=check_server,
+    help="With --follow: whose votes they are, the same for good.  "
+    "[default: what TO has, else the log's id]",
+)
+@option(
+    "--accept-gaps",
+    is_flag=True,
+    help="With --follow: pass over events that are lost.",
+)
 @format_options("table", "json")
 def export(
     *,
@@ -96,13 +136,33 @@ def export(
     file_events: int,
     after: Moment | None,
     until: Moment | None,
+    follow: bool,
+    every_seconds: float,
+    server: str | None,
+    accept_gaps: bool,
     format_: str,
 ) -> None:
     """Write the log to TO as Parquet files, for DuckDB, Polars and Spark.
 
-    Run again, it goes on behind the last event that TO has.
+    Run again, it goes on behind the last event that TO has. With --follow it goes on
+    until Ctrl-C, also while the server is away.
     """
     _require_pyarrow()
+    if follow and (until is not None or partition == DAY):
+        raise click.UsageError("--follow takes no --until, and no --partition day")
+    if not follow and (server is not None or accept_gaps):
+        raise click.UsageError("--server and --accept-gaps go with --follow")
+    if follow:
+        to_go_on = FollowWish(
+            server,
+            file_events,
+            every_seconds,
+            lambda log: None if after is None else _find_bound(log, "--after", after),
+            accept_gaps,
+            format_,
+        )
+        follow_export(data_dir, to, to_go_on)
+        return
     with (
         # What comes before damage is exported.
         opened(data_dir, needs_machine=False, is_damage_accepted=True) as place,
@@ -156,8 +216,7 @@ def _export(log: Log, directory: ExportDirectory, wish: Wish, format_: str) -> N
     """Bring an export up to the end that was asked for; print what was written."""
     _check_begun(directory, wish)
     directory.check(log, Form(log.meta))
-    for name in directory.prepare():
-        click.echo(f"removed {name}, which an earlier export left unfinished", err=True)
+    tell_removed(directory.prepare())
     plan = Plan(
         log.meta.log_id,
         is_by_day=bool(wish.is_by_day or directory.is_by_day),
@@ -173,7 +232,7 @@ def _export(log: Log, directory: ExportDirectory, wish: Wish, format_: str) -> N
             exporter = Exporter(log, directory, plan, show)
             for each in exporter.export(after, wish.until):
                 written.append(each)
-                _name_gaps(each.label)
+                tell_gaps(each)
     finally:
         _print(written, after, format_)
 
@@ -191,12 +250,6 @@ def _check_begun(directory: ExportDirectory, wish: Wish) -> None:
             f"{directory.path} begins behind {begin}, not {wish.after}, and goes on "
             f"behind {directory.last_sequence}: leave --after out"
         )
-
-
-def _name_gaps(label: Label) -> None:
-    for first, count in label.gaps:
-        last = first + count - 1
-        click.echo(f"events {first} to {last} are lost: they have no rows", err=True)
 
 
 def _print(written: Sequence[Written], after: int, format_: str) -> None:
