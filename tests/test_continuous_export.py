@@ -618,3 +618,30 @@ Segments.TestCase.settings = settings(
     max_examples=settings().max_examples // 2, stateful_step_count=15
 )
 TestSegments = Segments.TestCase
+
+
+class TestTally:
+    """A machine kept where an export is."""
+
+    def test_it_goes_where_it_is_asked_for(self, log: Log) -> None:
+        """Asked for events again, it tells the same, and counts none of them twice."""
+        tally = Tally(alphabet())
+        for after in (BASE, BASE, 7, 5):
+            found = [
+                sequence
+                for _, failed in tally.replay(replayer_of(log), after)
+                for sequence in failed
+            ]
+            assert found == [each for each in (6, 9) if each > after]
+
+    def test_a_snapshot_counts_what_is_lost(self, log: Log, tmp_path: Path) -> None:
+        """Behind lost events, it goes on with what a snapshot among them counted."""
+        snapshots = SnapshotDirectory(tmp_path)
+        append(log, 2)
+        machine = alphabet()
+        replayer_of(log, are_gaps_accepted=True).recover(machine)
+        machine.replay(0, 11, pack_votes([(b"b", 1), (b"d", 7)]))
+        snapshots.write(take_snapshot(log, machine, 12, machine.dump()))
+        tally = Tally(alphabet())
+        list(tally.replay(replayer_of(log, tmp_path, are_gaps_accepted=True), BASE))
+        assert tally.machine.dump() == machine.dump()
