@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": "alphabet.demo_command:demo",
     "health": "alphabet.health_command:health",
     "bench": "alphabet.bench_command:bench",
+    "spark-totals": "alphabet.spark.command:spark_totals",
     "completion": "alphabet.completion_command:completion",
 }
 EXAMPLES = {
@@ -31,7 +32,8 @@ EXIT_CODES = {
     2: "wrong usage",
     3: "cannot serve, open or reach; for send, what is durable is not known",
     4: "the server was stopped by a failed commit",
-    130: "stopped with Ctrl-C, but for run and receive, which end in good order",
+    130: "stopped with Ctrl-C, but for run, receive and spark-totals, "
+    "which end in good order",
 }
 
 

@@ -74,6 +74,8 @@ PURE = {
     "alphabet/standing.py",
     "alphabet/totals_board.py",
     "alphabet/wallaroo.py",
+    "alphabet/spark/account.py",
+    "alphabet/spark/ranges.py",
     "alphabet/web/documents.py",
     "alphabet/web/event_frames.py",
     "alphabet/web/gate.py",

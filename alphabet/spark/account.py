@@ -1,0 +1,242 @@
+"""What is counted so far of all servers: totals, and which sequences they are of.
+
+Invariants:
+
+- a sequence of a server is counted once: a segment that has it again is refused, and
+  nothing of its batch is added;
+- totals are whole numbers of any size here, and one that no output can carry is an
+  error;
+- the same segments give the same totals, in whatever order and batches they come.
+
+`AddVotes` adds, so a sum over `counted` is what it would compute of all votes in any
+order. Pure.
+"""
+
+import functools
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any, Self
+
+import attrs
+
+from alphabet.application import TOTAL_MAX
+from alphabet.printing import format_letter
+from alphabet.spark import ranges
+from alphabet.spark.ranges import OverlapError, Ranges
+from recovery.segment import Label
+
+FORMAT_VERSION = 1
+
+Totals = Mapping[str, int]
+"""Letters, each as the Latin-1 character of its byte, and their totals."""
+
+
+class RefusedError(ValueError):
+    """A segment, or a total, that must not be counted; says which, why, what to do."""
+
+
+class AccountFormatError(ValueError):
+    """Bytes that are no account."""
+
+
+@attrs.frozen
+class Row:
+    """What Spark says of one letter in one file; sequences are inclusive."""
+
+    file: str
+    server: str | None
+    letter: str | None
+    counted: Decimal | None
+    first_sequence: int | None
+    last_sequence: int | None
+    events: int
+    time_us: int | None
+
+
+@attrs.frozen
+class Addition:
+    """What one segment adds."""
+
+    file: str
+    server: str
+    label: Label
+    totals: Totals
+
+    @classmethod
+    def of(cls, file: str, rows: Iterable[Row], label: Label) -> Self:
+        """Check a file's rows against what it says of itself; raises RefusedError."""
+        rows = list(rows)
+        servers = {row.server for row in rows}
+        server = next(iter(servers))
+        totals = {
+            row.letter: int(row.counted)
+            for row in rows
+            if row.letter is not None and row.counted is not None
+        }
+        if len(servers) != 1 or server is None or len(totals) != len(rows):
+            raise RefusedError(
+                f"{file} has not the rows of a segment of one server; take it out of "
+                "the directory"
+            )
+        found = cls(file, server, label, totals)
+        span = (
+            min(row.first_sequence or 0 for row in rows),
+            max(row.last_sequence or 0 for row in rows),
+        )
+        told = (found.held[0][0], found.held[-1][1]) if found.held else None
+        events = sum(row.events for row in rows)
+        if span != told or events != ranges.count(found.held):
+            raise RefusedError(
+                f"{file} says that it holds events {label.first_sequence} to "
+                f"{label.last_sequence}, and has {events} from {span[0]} to {span[1]}"
+            )
+        return found
+
+    @property
+    def held(self) -> Ranges:
+        """The sequences that it has rows for."""
+        label = self.label
+        lost = tuple((first, first + count - 1) for first, count in label.gaps)
+        return ranges.without((label.first_sequence, label.last_sequence), lost)
+
+
+@attrs.frozen
+class ServerAccount:
+    """What is counted of one server.
+
+    `newest` is the file with its last event and `label` what that says of itself: its
+    checksum vouches for all that the server's log had before it.
+    """
+
+    totals: Totals
+    held: Ranges
+    newest: str
+    label: Label
+
+    @property
+    def missing(self) -> Ranges:
+        """The sequences, from 1 to the last, that no segment had."""
+        return ranges.missing(self.held)
+
+
+@attrs.frozen
+class Account:
+    """What is counted after `batch`, -1 before the first; `files` are that batch's."""
+
+    segments: str
+    batch: int = -1
+    files: tuple[str, ...] = ()
+    servers: Mapping[str, ServerAccount] = attrs.Factory(dict)
+
+    @functools.cached_property
+    def totals(self) -> Totals:
+        """The global totals."""
+        found: dict[str, int] = {}
+        for server in self.servers.values():
+            for letter, total in server.totals.items():
+                found[letter] = found.get(letter, 0) + total
+        return dict(sorted(found.items()))
+
+    @property
+    def missing(self) -> dict[str, Ranges]:
+        """What is missing, by server; the totals are complete if nothing is."""
+        return {
+            name: server.missing
+            for name, server in sorted(self.servers.items())
+            if server.missing
+        }
+
+    def add(self, batch: int, additions: Iterable[Addition]) -> "Account":
+        """Count a batch's segments; raises RefusedError, and then counts none."""
+        servers = dict(self.servers)
+        ordered = sorted(additions, key=lambda each: each.label.first_sequence)
+        for each in ordered:
+            servers[each.server] = _counted(servers.get(each.server), each)
+        files = tuple(sorted(each.file for each in ordered))
+        account = Account(self.segments, batch, files, servers)
+        for letter, total in account.totals.items():
+            if total > TOTAL_MAX:
+                raise RefusedError(
+                    f"the total of {format_letter(letter.encode('latin-1'))} would be "
+                    f"{total}, and an output carries {TOTAL_MAX} at most: nothing of "
+                    "this batch is counted"
+                )
+        return account
+
+    def encode(self) -> bytes:
+        """Write it as JSON with a checksum (CRC-32)."""
+        fields = attrs.asdict(self) | {"format_version": FORMAT_VERSION}
+        text = json.dumps(fields, sort_keys=True)
+        return json.dumps(
+            {"checksum": zlib.crc32(text.encode()), "account": text}
+        ).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read what `encode` gives; raises AccountFormatError for anything else."""
+        try:
+            outer = json.loads(data)
+            fields: dict[str, Any] = json.loads(outer["account"])
+            checksum = zlib.crc32(outer["account"].encode())
+            is_whole = checksum == outer["checksum"]
+            version = fields.pop("format_version")
+            if is_whole and version == FORMAT_VERSION:
+                servers = fields.pop("servers").items()
+                return cls(
+                    files=tuple(fields.pop("files")),
+                    servers={name: _server_of(**server) for name, server in servers},
+                    **fields,
+                )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise AccountFormatError("it is no account") from error
+        if not is_whole:
+            raise AccountFormatError("its checksum is not that of its contents")
+        raise AccountFormatError(
+            f"its format is version {version}, not {FORMAT_VERSION}"
+        )
+
+
+def _counted(before: ServerAccount | None, new: Addition) -> ServerAccount:
+    """Count a segment of a server; raises RefusedError."""
+    held: Ranges = before.held if before else ()
+    for each in new.held:
+        try:
+            held = ranges.add(held, each)
+        except OverlapError as error:
+            raise RefusedError(
+                f"{new.file}: events {error.first} to {error.last} of server "
+                f"{new.server!r} are counted already, from another file: was the "
+                "server restored from an old backup, or is its name used twice? Take "
+                "the file away, or give the server another name"
+            ) from error
+    totals = dict(before.totals) if before else {}
+    for letter, counted in new.totals.items():
+        totals[letter] = totals.get(letter, 0) + counted
+    if before and before.label.last_sequence > new.label.last_sequence:
+        return ServerAccount(totals, held, before.newest, before.label)
+    return ServerAccount(totals, held, new.file, new.label)
+
+
+def _server_of(
+    totals: dict[str, int], held: list[list[int]], newest: str, label: dict[str, Any]
+) -> ServerAccount:
+    pairs = tuple((first, last) for first, last in held)
+    return ServerAccount(totals, pairs, newest, Label.decode(json.dumps(label)))
+
+
+def format_missing(missing: Mapping[str, Ranges]) -> list[str]:
+    """Say in a line each which server lacks what, its first few ranges by number."""
+    return [
+        f"incomplete: server {name} lacks "
+        + ", ".join(
+            f"{first} to {last}" if first < last else str(first)
+            for first, last in lacked[:_RANGES_SHOWN]
+        )
+        + (f" … ({ranges.count(lacked)} events)" if lacked[_RANGES_SHOWN:] else "")
+        for name, lacked in missing.items()
+    ]
+
+
+_RANGES_SHOWN = 3

@@ -1,0 +1,220 @@
+"""Ranges of sequences, and an account of segments: each sequence once, in any order."""
+
+import contextlib
+import itertools
+from decimal import Decimal
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alphabet.application import TOTAL_MAX
+from alphabet.spark import account as module
+from alphabet.spark import ranges
+from alphabet.spark.account import (
+    Account,
+    AccountFormatError,
+    Addition,
+    RefusedError,
+    Row,
+    format_missing,
+)
+from alphabet.spark.ranges import OverlapError, Ranges
+from recovery.segment import Label
+from tests.segments_made import label_of
+
+FEW = st.integers(1, 12)
+SPANS = st.tuples(FEW, FEW).map(lambda ends: (min(ends), max(ends)))
+TOTALS = st.dictionaries(
+    st.characters(max_codepoint=255), st.integers(0, 2**40), min_size=1, max_size=3
+)
+
+
+def numbers(held: Ranges) -> list[int]:
+    """Give each sequence of some ranges."""
+    return [n for first, last in held for n in range(first, last + 1)]
+
+
+def rows_of(
+    label: Label, totals: dict[str, int], server: str | None = "eu"
+) -> list[Row]:
+    """Give rows as Spark has them of a whole segment, a letter each."""
+    first, last, letters = label.first_sequence, label.last_sequence, len(totals)
+    events = last - first + 1 - sum(count for _, count in label.gaps)
+    return [
+        Row(
+            "f",
+            server,
+            letter,
+            Decimal(total),
+            first,
+            last,
+            events - letters + 1 if n == 0 else 1,
+            0,
+        )
+        for n, (letter, total) in enumerate(totals.items())
+    ]
+
+
+def addition(
+    first: int, last: int, totals: dict[str, int], server: str = "eu", name: str = ""
+) -> Addition:
+    """Give what a segment adds."""
+    file = name or f"{server}/{first}"
+    return Addition(file, server, label_of(first, last), totals)
+
+
+class TestRanges:
+    """Ranges beside a plain set of numbers."""
+
+    @given(st.lists(SPANS, max_size=8))
+    def test_they_are_a_set(self, spans: list[tuple[int, int]]) -> None:
+        """A range is held unless any number of it was, and stays one of few."""
+        held: Ranges = ()
+        known: set[int] = set()
+        for span in spans:
+            new = set(range(span[0], span[1] + 1))
+            if known & new:
+                with pytest.raises(OverlapError) as caught:
+                    ranges.add(held, span)
+                assert {caught.value.first, caught.value.last} <= known & new
+            else:
+                held = ranges.add(held, span)
+                known |= new
+            assert numbers(held) == sorted(known)
+            assert ranges.count(held) == len(known)
+            assert all(low[1] + 1 < high[0] for low, high in itertools.pairwise(held))
+
+    @given(st.sets(FEW))
+    def test_what_is_missing(self, known: set[int]) -> None:
+        """All from 1 to the last that is not held is missing."""
+        held: Ranges = ()
+        for number in known:
+            held = ranges.add(held, (number, number))
+        whole = set(range(1, max(known, default=0) + 1))
+        assert numbers(ranges.missing(held)) == sorted(whole - known)
+
+
+class TestAddition:
+    """A file's rows beside what it says of itself."""
+
+    def test_rows_that_are_whole(self) -> None:
+        """A file whose rows are those it names is taken, lost events left out."""
+        label = label_of(4, 9, gaps=[(5, 2)])
+        found = Addition.of("f", rows_of(label, {"A": 3, "B": 0}), label)
+        assert found == Addition("f", "eu", label, {"A": 3, "B": 0})
+        assert found.held == ((4, 4), (7, 9))
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"server": None},
+            {"server": "us"},
+            {"letter": None},
+            {"letter": "B"},
+            {"counted": None},
+            {"events": 4},
+            {"first_sequence": 1},
+            {"last_sequence": 10},
+            {"first_sequence": None},
+        ],
+        ids=str,
+    )
+    def test_rows_that_are_not(self, change: dict[str, Any]) -> None:
+        """Rows of two servers, of none, without a number, or too few are refused."""
+        label = label_of(2, 9)
+        rows = rows_of(label, {"A": 3, "B": 0})
+        with pytest.raises(RefusedError, match=r"^f "):
+            Addition.of("f", [attrs.evolve(rows[0], **change), rows[1]], label)
+
+
+class TestAccount:
+    """What is counted after batches."""
+
+    @given(st.lists(TOTALS, min_size=1, max_size=6), st.data())
+    def test_order_makes_no_difference(
+        self, totals: list[dict[str, int]], data: st.DataObject
+    ) -> None:
+        """Any order and any batches of the same segments give the same totals."""
+        parts = [
+            addition(2 * n + 1, 2 * n + 2, each, data.draw(st.sampled_from("ab")))
+            for n, each in enumerate(totals)
+        ]
+        whole = Account("/s").add(0, parts)
+        account = Account("/s")
+        for batch, part in enumerate(data.draw(st.permutations(parts))):
+            account = account.add(batch, [part])
+        assert account.servers == whole.servers
+        assert account.totals == {
+            letter: sum(each.get(letter, 0) for each in totals)
+            for letter in sorted({letter for each in totals for letter in each})
+        }
+
+    @given(st.lists(st.tuples(st.sampled_from("ab"), TOTALS), max_size=5))
+    def test_it_is_read_as_it_was_written(
+        self, parts: list[tuple[str, dict[str, int]]]
+    ) -> None:
+        """An account comes back from its bytes."""
+        account = Account("/s").add(
+            7,
+            [
+                addition(3 * n + 1, 3 * n + 2, totals, server)
+                for n, (server, totals) in enumerate(parts)
+            ],
+        )
+        assert Account.decode(account.encode()) == account
+
+    @given(st.data())
+    def test_a_changed_byte_is_noticed(self, data: st.DataObject) -> None:
+        """An account with a byte changed is refused, or reads the same."""
+        account = Account("/s").add(0, [addition(1, 2, {"A": 5})])
+        encoded = bytearray(account.encode())
+        encoded[data.draw(st.integers(0, len(encoded) - 1))] ^= 1 << data.draw(
+            st.integers(0, 7)
+        )
+        with contextlib.suppress(AccountFormatError):
+            assert Account.decode(bytes(encoded)) == account
+
+    def test_another_version(self) -> None:
+        """An account of another format is refused by its number."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "FORMAT_VERSION", 2)
+            newer = Account("/s").encode()
+        with pytest.raises(AccountFormatError, match="version 2, not 1"):
+            Account.decode(newer)
+
+    def test_a_sequence_twice(self) -> None:
+        """A batch that has a sequence of a server again is refused whole."""
+        account = Account("/s").add(0, [addition(1, 5, {"A": 1})])
+        parts = [
+            addition(1, 9, {"B": 1}, "us"),
+            addition(4, 8, {"A": 1}, name="eu/restored"),
+        ]
+        with pytest.raises(RefusedError, match=r"eu/restored: events 4 to 5 of .*'eu'"):
+            account.add(1, parts)
+
+    def test_the_largest_total(self) -> None:
+        """A total over all servers goes up to what an output carries, and not above."""
+        most = Account("/s").add(
+            0, [addition(1, 1, {"A": TOTAL_MAX - 1}), addition(1, 1, {"A": 1}, "us")]
+        )
+        assert most.totals == {"A": TOTAL_MAX}
+        with pytest.raises(RefusedError, match=rf"of A would be {TOTAL_MAX + 1}"):
+            most.add(1, [addition(2, 2, {"A": 1})])
+
+    def test_the_newest_segment(self) -> None:
+        """A server's witness is the segment with its last event, come when it may."""
+        account = Account("/s").add(0, [addition(5, 6, {"A": 1})])
+        late = account.add(1, [addition(1, 2, {"A": 1})]).servers["eu"]
+        assert (late.newest, late.label.last_sequence) == ("eu/5", 6)
+        assert late.missing == ((3, 4),)
+
+    def test_what_is_missing_is_named(self) -> None:
+        """A line names the server and the first few ranges."""
+        lacked = {"eu": ((1, 1), (3, 5)), "us": ((1, 1), (3, 3), (5, 5), (7, 9))}
+        assert format_missing(lacked) == [
+            "incomplete: server eu lacks 1, 3 to 5",
+            "incomplete: server us lacks 1, 3, 5 … (6 events)",
+        ]
