@@ -8,7 +8,7 @@ READY := .venv/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test format lint types cover soak endurance bench bench-quick bench-peers man check clean site site-serve fuzz audit audit-online mutants
+.PHONY: help setup run demo test format lint types spark-test cover soak endurance bench bench-quick bench-peers man check clean site site-serve fuzz audit audit-online mutants
 
 help: ## List the targets
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,12 +35,17 @@ lint: $(READY) ## Check the code's style and form
 types: $(READY) ## Check the types
 	$(BIN)/mypy
 
+spark-test: $(READY) ## Run the tests with Spark itself, which needs Java 17 or newer
+	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev,spark]'
+	$(BIN)/pytest tests/spark/exact.py tests/spark/cluster.py $(ARGS)
+
 cover: $(READY) ## Run all but the slow tests and report the branches they miss
 	$(BIN)/coverage run -m pytest -m "not slow" $(ARGS)
 	$(BIN)/coverage report
 
 soak: $(READY) ## Run all tests at length: many more examples and crashes
 	ALPHABET_SOAK=1 $(BIN)/pytest --override-ini faulthandler_timeout=7200 $(ARGS)
+	@! command -v java >/dev/null || ALPHABET_SOAK=1 $(MAKE) --no-print-directory spark-test
 
 endurance: $(READY) ## Let everything happen at once for an hour, and print a report
 	$(BIN)/python -m tests.endurance_report $(ARGS)

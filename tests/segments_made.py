@@ -40,9 +40,14 @@ def write_segment(
     server: str,
     label: Label,
     votes: Sequence[Vote],
+    *,
     time: dt.datetime = TIME,
+    counted: Sequence[int] | None = None,
 ) -> Path:
-    """Write a segment whole, as an exporter does, and give its path."""
+    """Write a segment whole, as an exporter does, and give its path.
+
+    `counted` is what was counted of each vote; None: all of it.
+    """
     lost = {first + n for first, count in label.gaps for n in range(count)}
     sequences = [
         sequence
@@ -55,7 +60,7 @@ def write_segment(
         sequences,
         [letter for letter, _ in votes],
         numbers,
-        numbers,
+        numbers if counted is None else counted,
         [time] * len(votes),
     ]
     arrays = [

@@ -171,8 +171,6 @@ class TotalsQuery:
             # By default, files a week older than the newest are passed over.
             .option("maxFileAge", "36500d")
             .option("maxFilesPerTrigger", FILES_MAX)
-            # What an operator took away after it was refused is let go.
-            .option("ignoreMissingFiles", "true")
             .parquet(path)
             .select("*", "_metadata.file_path")
         )

@@ -95,14 +95,13 @@ class FilesSink:
     path: Path
 
     def put(self, account: Account) -> None:
-        """Write a batch's file, unless it is there."""
+        """Write a batch's file; one that is there already is equal."""
         if account.batch < 0:
             return
         file = self.path / f"{account.batch:020}.json"
         try:
             self.path.mkdir(exist_ok=True)
-            if not file.exists():
-                replace(file, _as_json(account))
+            replace(file, _as_json(account))
         except OSError as error:
             raise SinkError(f"{file}: {error.strerror or error}") from error
 
