@@ -58,7 +58,7 @@ class Span:
     def cut(cls, start: int, frames: bytes) -> Self:
         """Find the frames' ends."""
         view = memoryview(frames)
-        size = _even_bytes(frames)
+        size = even_bytes(frames)
         if size is not None:
             stop = start + len(frames) + 1
             ends = np.arange(start + size, stop, size, dtype=np.uint64)
@@ -107,7 +107,7 @@ class Span:
         return type(self)(start, frames, self.ends[first:last], self.frame_bytes)
 
 
-def _even_bytes(frames: bytes) -> int | None:
+def even_bytes(frames: bytes) -> int | None:
     """Tell the size of all frames, None if they differ, are empty or are none."""
     header = frames[:HEADER_BYTES]
     size = HEADER_BYTES + decode_length(header)

@@ -24,17 +24,23 @@ from alphabet.command_line import (
 from alphabet.dialing import connect
 from alphabet.sender import NoReceiptError, Sender, ServerTarget, StreamTarget
 from alphabet.vote_choice import STANDARD, VoteChoice
-from alphabet.vote_input import VoteInputError, cut_votes
+from alphabet.vote_pump import pump
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from alphabet.sender import Target
+    from alphabet.spread import Way
+    from alphabet.stream_send import StreamChoice
 
 STREAM_ID_MAX = 2**64 - 1
 NAME_BYTES_MAX = 2**16 - 1
 """The longest name that the connector protocol can carry."""
+PLACE_BYTES = 32
+"""How much shorter a name must be that a share's place is added to."""
+SERVERS_MAX = 100
+"""The most servers that votes are spread over, inclusive: each takes a few files."""
 
 
 @click.command()
@@ -45,10 +51,19 @@ NAME_BYTES_MAX = 2**16 - 1
 )
 @option(
     "--to",
+    "targets",
     type=AddressType(or_dash=True),
-    default="127.0.0.1:7010",
+    multiple=True,
+    default=["127.0.0.1:7010"],
     show_default=True,
-    help="The server's source; - writes the frames to standard output.",
+    help="The server's source, or several with --spread; - writes the frames to"
+    " standard output.",
+)
+@option(
+    "--spread",
+    type=click.Choice(["letter", "hash", "round-robin"]),
+    help="Give each vote to one of the servers of --to: by its letter, by all of it,"
+    " or in turn.",
 )
 @option(
     "--format",
@@ -134,7 +149,8 @@ def send(  # noqa: PLR0913 - an argument for each option
     context: click.Context,
     *,
     file: str | None,
-    to: Address | str,
+    targets: Sequence[Address | str],
+    spread: Way | None,
     format_: str,
     at_random: bool,
     seed: int,
@@ -159,40 +175,69 @@ def send(  # noqa: PLR0913 - an argument for each option
 
     With --connector the server knows how far the stream NAME has come: running the same
     again goes on from there, and no vote counts twice.
+
+    With --spread each vote goes to one of several servers, always the same one of a
+    list of --to in this order.
     """
+    _check_input(file, repeat, messages, at_random=at_random)
+    choice = VoteChoice(file, format_ == "lines", seed, repeat, skip, messages)
+    _check_targets(targets, spread)
+    if connector:
+        _check_connector(context, choice)
+    tls = _load_context(tls_cert, tls_key, tls_ca)
+    if connector:
+        # What only a connector needs is not imported by others.
+        from alphabet.stream_send import StreamChoice
+
+        stream_name = None if stream is None else os.fsencode(stream)
+        cookie = read_cookie(connector_cookie_file)
+        chosen = StreamChoice(stream_name, stream_id, instance, cookie, tls)
+        _send_streams(
+            choice, chosen, targets, spread, rate=rate, silence_seconds=silence_seconds
+        )
+    else:
+        _send_plain(
+            choice,
+            targets,
+            spread,
+            rate=rate,
+            silence_seconds=silence_seconds,
+            context=tls,
+        )
+
+
+def _check_input(
+    file: str | None, repeat: int, messages: int | None, *, at_random: bool
+) -> None:
+    """Refuse votes from nowhere, from two places and without end."""
     if at_random == (file is not None):
         raise click.UsageError("give a FILE, - for standard input, or --random")
     if at_random and messages is None:
         raise click.UsageError("--random makes votes without end: give --messages too")
     if repeat > 1 and file in {None, STANDARD}:
         raise click.UsageError("--repeat needs a FILE that can be read again")
-    choice = VoteChoice(file, format_ == "lines", seed, repeat, skip, messages)
-    if connector:
-        _check_connector(context, choice)
-    if tls_cert is not None and tls_ca is None:
-        raise click.UsageError("--tls-cert needs --tls-ca, to know the server by")
-    certificates = load_certificates(tls_cert, tls_key, ca=tls_ca)
-    tls = certificates and certificates.client
-    if connector and isinstance(to, Address):
-        # What only a connector needs is not imported by others.
-        from alphabet.stream_send import StreamChoice, send_stream
 
-        stream_name = None if stream is None else os.fsencode(stream)
-        cookie = read_cookie(connector_cookie_file)
-        chosen = StreamChoice(stream_name, stream_id, instance, cookie, tls)
-        send_stream(choice, chosen, to, rate, silence_seconds)
+
+def _check_targets(targets: Sequence[Address | str], spread: Way | None) -> None:
+    """Refuse several servers where one is meant, and what is no server among them."""
+    if spread is None and len(targets) > 1:
+        raise click.UsageError("--to is there several times: say how to --spread")
+    if spread is None:
         return
-    with _open_target(to, silence_seconds, tls) as target:
-        name = "standard output" if to == STANDARD else str(to)
-        _send(choice, Sender(target, rate), name)
+    if STANDARD in targets or len(set(targets)) < len(targets):
+        raise click.UsageError("--spread takes servers, each once: --to HOST:PORT")
+    if len(targets) > SERVERS_MAX:
+        raise click.UsageError(f"--spread takes {SERVERS_MAX} servers at most")
 
 
 def _check_connector(context: click.Context, choice: VoteChoice) -> None:
     """Refuse what makes no sense with --connector."""
     given = context.params
-    source = context.get_parameter_source("to")
-    if isinstance(given["to"], str) or source is ParameterSource.DEFAULT:
+    source = context.get_parameter_source("targets")
+    if STANDARD in given["targets"] or source is ParameterSource.DEFAULT:
         raise click.UsageError("--connector needs --to HOST:PORT, of a --connector-in")
+    if given["spread"] and given["stream_id"] is not None:
+        raise click.UsageError("--stream-id is for one server, not for --spread")
     if choice.skip or choice.repeat > 1:
         raise click.UsageError(
             "--connector goes with neither --skip nor --repeat: the server says where"
@@ -203,10 +248,69 @@ def _check_connector(context: click.Context, choice: VoteChoice) -> None:
             f"{choice.name} needs --stream NAME: give the same input under the same"
             " name again, and it goes on where it ended"
         )
+    bytes_max = NAME_BYTES_MAX - (PLACE_BYTES if given["spread"] else 0)
     for name in ("stream", "instance"):
         value = given[name]
-        if value is not None and not 0 < len(os.fsencode(value)) <= NAME_BYTES_MAX:
-            raise click.UsageError(f"--{name} takes 1 to {NAME_BYTES_MAX} bytes")
+        if value is not None and not 0 < len(os.fsencode(value)) <= bytes_max:
+            raise click.UsageError(f"--{name} takes 1 to {bytes_max} bytes")
+
+
+def _send_streams(  # noqa: PLR0913 - as the command has them
+    choice: VoteChoice,
+    stream: StreamChoice,
+    targets: Sequence[Address | str],
+    spread: Way | None,
+    *,
+    rate: float | None,
+    silence_seconds: float,
+) -> None:
+    """Send a stream, or a stream to each of several servers."""
+    addresses = [each for each in targets if isinstance(each, Address)]
+    if spread is None:
+        from alphabet.stream_send import send_stream
+
+        send_stream(choice, stream, addresses[0], rate, silence_seconds)
+        return
+    from alphabet.spread_send import send_spread_streams
+
+    send_spread_streams(
+        choice, spread, addresses, stream, rate=rate, silence_seconds=silence_seconds
+    )
+
+
+def _send_plain(  # noqa: PLR0913 - as the command has them
+    choice: VoteChoice,
+    targets: Sequence[Address | str],
+    spread: Way | None,
+    *,
+    rate: float | None,
+    silence_seconds: float,
+    context: ssl.SSLContext | None,
+) -> None:
+    """Connect to all servers, or take standard output, and send the votes."""
+    with contextlib.ExitStack() as stack:
+        opened = {
+            each: stack.enter_context(_open_target(each, silence_seconds, context))
+            for each in targets
+        }
+        if spread is None:
+            [(to, target)] = opened.items()
+            name = "standard output" if to == STANDARD else str(to)
+            _send(choice, Sender(target, rate), name)
+            return
+        from alphabet.spread_send import send_spread
+
+        send_spread(choice, spread, opened, rate)
+
+
+def _load_context(
+    certificate: Path | None, key: Path | None, authority: Path | None
+) -> ssl.SSLContext | None:
+    """Load what makes it TLS, if anything is named that does."""
+    if certificate is not None and authority is None:
+        raise click.UsageError("--tls-cert needs --tls-ca, to know the server by")
+    certificates = load_certificates(certificate, key, ca=authority)
+    return certificates and certificates.client
 
 
 @contextlib.contextmanager
@@ -239,7 +343,7 @@ def _send(choice: VoteChoice, sender: Sender, target_name: str) -> None:
     fault = loss = None
     receipt = False
     try:
-        fault = _pump(choice, sender)
+        fault = pump(choice, sender)
         receipt = sender.target.finish()
     except NoReceiptError as error:
         loss = f"{target_name} {error}"
@@ -263,36 +367,3 @@ def _send(choice: VoteChoice, sender: Sender, target_name: str) -> None:
         raise DamageError(f"{fault_text}nothing was sent")
     if receipt:
         click.echo(f"sent {sent} votes, all durable")
-
-
-def _pump(choice: VoteChoice, sender: Sender) -> VoteInputError | None:
-    """Send the votes, up to a fault among them; return that."""
-    chunks = cut_votes(choice.chunks(sender.target), sender.chunk_votes_max)
-    try:
-        with _progress(choice.votes_expected()) as show:
-            for chunk in chunks:
-                sender.send(chunk)
-                show(sender.votes_sent)
-    except VoteInputError as error:
-        return error
-    return None
-
-
-@contextlib.contextmanager
-def _progress(votes: int | None) -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how many votes were sent; it is told by the returned call."""
-    if not sys.stderr.isatty():
-        yield lambda _votes: None
-        return
-    from rich import progress
-    from rich.console import Console
-
-    with progress.Progress(
-        progress.TextColumn("{task.completed:,.0f} votes sent"),
-        progress.BarColumn(),
-        progress.TaskProgressColumn(show_speed=True),
-        progress.TimeRemainingColumn(),
-        console=Console(file=sys.stderr),
-    ) as bar:
-        task = bar.add_task("send", total=votes)
-        yield lambda sent: bar.update(task, completed=sent)

@@ -108,7 +108,7 @@ def send_stream(
             context=stream.context,
         )
         with contextlib.closing(target):
-            fault = _pump(choice, target, rate)
+            fault = pump_stream(choice, target, rate)
     _check_input(choice, stamp, client, fault)
     click.echo(
         f"sent {client.votes_taken} votes, {client.votes_there} were there already,"
@@ -116,12 +116,15 @@ def send_stream(
     )
 
 
-def _pump(
+def pump_stream(
     choice: VoteChoice,
     target: ConnectorTarget,
     rate: float | None,
 ) -> VoteInputError | None:
-    """Send the votes up to a fault among them, and wait until they are durable."""
+    """Send the votes up to a fault among them, and wait until they are durable.
+
+    Raises DamageError, CannotServeError or StoppedError: each says what is durable.
+    """
     fault = None
     client = target.client
     sender = Sender(target, rate)

@@ -71,6 +71,7 @@ PURE = {
     "alphabet/output_check.py",
     "alphabet/vote_load.py",
     "alphabet/measures.py",
+    "alphabet/spread.py",
     "alphabet/standing.py",
     "alphabet/totals_board.py",
     "alphabet/wallaroo.py",

@@ -486,7 +486,7 @@ class TestUsage:
             (("--repeat", 2), "neither --skip nor --repeat"),
             (("--stream", ""), "--stream takes 1 to 65535 bytes"),
             (("--instance", "x" * 65_536), "--instance takes 1 to 65535 bytes"),
-            (("--to", "-"), "--connector needs --to HOST:PORT"),
+            (("--to", "-"), "say how to --spread"),
             (("--stream-id", 2**64), "'--stream-id'"),
         ],
         ids=lambda value: str(value)[:20],
