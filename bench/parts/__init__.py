@@ -24,6 +24,7 @@ NAMES = (
     "beside",
     "flood",
     "watched",
+    "servers",
 )
 
 Cases: TypeAlias = Callable[[Plan], AbstractContextManager[list[Case]]]
