@@ -1,0 +1,109 @@
+"""The model of many servers: its bounds, its growth, and that its tables are true."""
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.parts import servers
+from bench.scale_model import (
+    Growth,
+    Parameter,
+    Parameters,
+    check,
+    grow,
+    main,
+    on_one_machine,
+)
+from tests.documents import DOCUMENTS
+
+positive = st.floats(1e-3, 1e9)
+parameters = st.builds(
+    Parameters,
+    **{
+        field.name: st.builds(Parameter, positive, st.just("u"), st.just("assumed"))
+        for field in attrs.fields(Parameters)
+    },
+)
+counts = st.integers(1, 1000)
+SCALING = next(each for each in DOCUMENTS if each.name == "SCALING.md").read_text()
+
+
+@given(parameters, counts, positive)
+def test_no_stage_is_faster_than_it_is(
+    known: Parameters, count: int, cores: float
+) -> None:
+    """What is summed passes none of the stages' rates, and meets the slowest's."""
+    found = grow(known, count, cores)
+    stages = [
+        count * known.alone.value,
+        count * known.export.value,
+        cores * known.sums.value,
+    ]
+    assert found.summed == pytest.approx(min(stages))
+    assert found.counted == pytest.approx(stages[0])
+    assert grow(known, count, found.cores).summed == pytest.approx(min(stages[:2]))
+
+
+@given(parameters, counts, st.integers(1, 9))
+def test_what_grows_with_servers_and_what_does_not(
+    known: Parameters, count: int, copies: int
+) -> None:
+    """Rates, cores and network are one server's times their number; delay is not."""
+    one, many = grow(known, 1, copies=copies), grow(known, count, copies=copies)
+    for name in ("counted", "summed", "cores", "network_bytes"):
+        assert getattr(many, name) == pytest.approx(count * getattr(one, name))
+    delays = known.lone.value, known.segment_age.value, known.batch.value
+    assert one.delay_seconds == many.delay_seconds == pytest.approx(sum(delays))
+    room = copies * known.log.value + known.parquet.value
+    assert one.stored_bytes == many.stored_bytes == pytest.approx(room)
+
+
+@given(parameters, counts, st.floats(0.01, 64))
+def test_one_machine_has_so_many_cores(
+    known: Parameters, count: int, cores: float
+) -> None:
+    """Servers on one machine use no more processor time than there is."""
+    rate = on_one_machine(known, count, cores)
+    used_cores = rate * known.cost.value / 1e9
+    assert used_cores <= cores * (1 + 1e-9)
+    assert rate <= count * known.alone.value
+    assert used_cores == pytest.approx(cores) or rate == count * known.alone.value
+
+
+@given(parameters, st.floats(0.01, 64), st.lists(positive, min_size=3, max_size=3))
+def test_an_error_is_that_of_the_prediction(
+    known: Parameters, cores: float, measured: list[float]
+) -> None:
+    """A prediction is its error more than what was measured, for each count."""
+    names = map(servers.rate_name, servers.COUNTS)
+    medians = {servers.CORES: cores, **dict(zip(names, measured, strict=True))}
+    for one, count in zip(check(known, medians), servers.COUNTS, strict=True):
+        assert one.servers == count
+        assert one.predicted == on_one_machine(known, count, cores)
+        assert one.measured == medians[servers.rate_name(count)]
+        excess = one.predicted - one.measured
+        assert one.error == pytest.approx(excess / one.measured, rel=1e-9, abs=1e-9)
+
+
+def test_the_document_has_what_the_command_prints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Every line of the tables in SCALING.md is what the measurements give now."""
+    main(["--servers", "1", "2", "4", "10", "100", "1000"])
+    printed = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert len(printed) > len(attrs.fields(Parameters)) + 6 + 3
+    assert [line for line in printed if line not in SCALING.splitlines()] == []
+
+
+def test_columns_are_those_of_a_growth() -> None:
+    """A row has a cell for each thing that is known of a growth, in its order."""
+    [head] = [line for line in SCALING.splitlines() if line.startswith("| servers |")]
+    assert head.count("|") - 1 == len(attrs.fields(Growth))
+
+
+def test_no_server_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """There is no model of no server."""
+    with pytest.raises(SystemExit):
+        main(["--servers", "0"])
+    assert "1 server at least" in capsys.readouterr().err
