@@ -369,6 +369,10 @@ class TestStreams:
             with self.started(tmp_path / "1", ports[1]):
                 done = run_send(*words)
             assert f", {there} were there already, all durable" in done.output
+            # The first server has more than it is given before the second is given up.
+            done = run_send(*words, "--silence-seconds", 0.3)
+            assert done.exit_code == 3
+            assert "the input ends" not in done.output
         for number in (0, 1):
             assert records(tmp_path / str(number)) == shares[number]
 
