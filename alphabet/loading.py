@@ -2,9 +2,11 @@
 
 Alphabet's own is known by name; any other is a module that is imported, after ours,
 with the working directory at the end of the path. `import wallaroo` gives it our API.
+Words behind the module's name are the application's own command line.
 """
 
 import importlib
+import shlex
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -41,15 +43,18 @@ def offline_arguments(pipelines_count: int = ADDRESSES) -> list[str]:
     return ["--in", word, "--out", word]
 
 
-def load_machine(module_name: str | None, args: Sequence[str]) -> Machine:
-    """Make a machine of an application, Alphabet's own if no module is named.
+def load_machine(application: str | None, args: Sequence[str]) -> Machine:
+    """Make a machine of an application, Alphabet's own if none is named.
 
-    `args` is the command line that `application_setup` is given. Raises
+    `application` is a module's name and, as a shell would read them, options of its
+    own; they come behind `args` in what `application_setup` is given. Raises
     ApplicationError.
     """
-    if module_name is None:
+    own: list[str] = []
+    if application is None:
         from alphabet import application as module
     else:
+        module_name, own = _words(application)
         module = _import(module_name)
     try:
         setup = module.application_setup
@@ -57,7 +62,7 @@ def load_machine(module_name: str | None, args: Sequence[str]) -> Machine:
         reason = "it has no application_setup(args)"
         raise ApplicationError(module.__name__, reason) from error
     try:
-        definition = setup(list(args))
+        definition = setup([*args, *own])
     except (Exception, SystemExit) as error:
         raise ApplicationError(module.__name__, describe(error)) from error
     if not isinstance(definition, Application):
@@ -70,6 +75,15 @@ def load_machine(module_name: str | None, args: Sequence[str]) -> Machine:
         return Machine(definition, module)
     except (Exception, SystemExit) as error:
         raise ApplicationError(module.__name__, describe(error)) from error
+
+
+def _words(application: str) -> tuple[str, list[str]]:
+    """Split a module's name from its options."""
+    try:
+        words = shlex.split(application)
+    except ValueError as error:
+        raise ApplicationError(application, describe(error)) from error
+    return words[0] if words else "", words[1:]
 
 
 def _import(module_name: str) -> ModuleType:

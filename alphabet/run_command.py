@@ -220,7 +220,8 @@ class CommitFailedError(click.ClickException):
 @option(
     "--application-module",
     metavar="NAME",
-    help="Run this module's application.  [default: Alphabet's own]",
+    help="Run this module's application; options of its own go behind the name.  "
+    "[default: Alphabet's own]",
 )
 @option(
     "--accept-lost-tail",

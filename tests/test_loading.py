@@ -223,8 +223,51 @@ class TestMarks:
         assert last_sequence(marking) == 6
 
 
+class TestOwnOptions:
+    """Words behind the module's name."""
+
+    @pytest.fixture
+    def weighing(self, tmp_path: Path) -> Path:
+        """Give a place with a module that has an option of its own, `--weight`."""
+        changed = TUTORIAL.replace(
+            "    ab = ", "    global WEIGHT\n    WEIGHT = int(args[-1])\n    ab = "
+        ).replace("+= vote_count", "+= vote_count * WEIGHT")
+        assert changed.count("WEIGHT") == 3
+        (tmp_path / "tally_tutorial.py").write_text(changed)
+        return tmp_path
+
+    def test_the_application_reads_them(self, weighing: Path) -> None:
+        """The server's and a tool's application both have them, behind addresses."""
+        words = ("--application-module", "tally_tutorial --weight '1''0'")
+        with Receiver() as receiver:
+            out = ("--out", receiver.address)
+            with serving(weighing, *words, *out, working_directory=weighing) as server:
+                assert submit(server.port, wire([(b"a", 3)]))
+                receiver.wait_bytes(OUTPUT_BYTES)
+                assert server.stop() == 0
+            assert receiver.connections == [outputs([(b"a", 30)])]
+        tool = ["verify", weighing / "data", *words]
+        assert finish("recovery.cli", *tool, working_directory=weighing).code == 0
+        other = ("--application-module", "tally_tutorial --weight 9")
+        tool = ["verify", weighing / "data", *other]
+        assert finish("recovery.cli", *tool, working_directory=weighing).code == 1
+
+
 class TestModules:
     """Modules that give no application."""
+
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("tally 'x", '"tally \'x": ValueError: No closing quotation'),
+            ("", "'': ValueError: Empty module name"),
+        ],
+    )
+    def test_no_name(self, tmp_path: Path, name: str, said: str) -> None:
+        """What names no module is one line, and exit code 3."""
+        done = refused(tmp_path, "--application-module", name)
+        assert done.code == 3
+        assert done.stderr == f"alphabet: application module {said}\n"
 
     @pytest.mark.parametrize(
         ("text", "said"),
