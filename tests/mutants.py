@@ -55,6 +55,7 @@ TESTS = {
     "recovery/commands/endless.py": "endless state_command",
     "recovery/commands/events.py": "events_command",
     "recovery/commands/export.py": "export_command",
+    "recovery/commands/follow_export.py": "follow_export",
     "recovery/commands/import_.py": "import_command",
     "recovery/commands/info.py": "replay_cli",
     "recovery/commands/moment_type.py": "state_command events_command",

@@ -215,7 +215,7 @@ class TestFailures:
             ("--server a", "--server and --accept-gaps go with --follow"),
             ("--accept-gaps", "--server and --accept-gaps go with --follow"),
             ("--follow --server a/b", "it must be 1 to 64 of A-Z"),
-            ("--follow --every-seconds nan", "it must be a number"),
+            ("--follow --every-seconds nan", "nan is no number"),
             ("--follow --after 25", "--after 25 is not in the log"),
         ],
     )

@@ -321,7 +321,7 @@ class TestExitCodes:
             ("state DATA --at -1", "'-1' is neither a sequence nor a time"),
             ("state DATA --at noon", "give digits, or a time such as 2026-"),
             ("state DATA --watch --at 1", "--watch follows the log's end"),
-            ("state DATA --watch --interval-seconds nan", "it must be a number"),
+            ("state DATA --watch --interval-seconds nan", "nan is no number"),
             (
                 "state DATA --interval-seconds 0",
                 "Invalid value for '--interval-seconds': it must be at least 0.01",

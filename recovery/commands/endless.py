@@ -4,7 +4,6 @@ In good order at the first SIGINT or SIGTERM, and when nobody reads its output a
 """
 
 import contextlib
-import math
 import select
 import signal
 import sys
@@ -52,22 +51,11 @@ def interval_option(flag: str) -> Callable[[Callable[..., None]], Callable[..., 
     return option(
         "--interval-seconds",
         type=click.FloatRange(INTERVAL_SECONDS_MIN, INTERVAL_SECONDS_MAX),
-        callback=refuse_nan,
         metavar="SECONDS",
         default=1.0,
         show_default=True,
         help=f"With {flag}: how often to look, at most.",
     )
-
-
-def refuse_nan(
-    _context: click.Context, _parameter: click.Parameter, seconds: float
-) -> float:
-    """Refuse what is no number, as click's callback."""
-    # No comparison tells that it is out of range.
-    if math.isnan(seconds):
-        raise click.BadParameter("it must be a number")
-    return seconds
 
 
 def is_read_for(seconds: float) -> bool:

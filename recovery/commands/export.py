@@ -20,7 +20,6 @@ from log.log import Log
 from recovery.commands.endless import (
     INTERVAL_SECONDS_MAX,
     INTERVAL_SECONDS_MIN,
-    refuse_nan,
 )
 from recovery.commands.follow_export import (
     EVERY_SECONDS,
@@ -109,7 +108,6 @@ class Wish:
 @option(
     "--every-seconds",
     type=click.FloatRange(INTERVAL_SECONDS_MIN, INTERVAL_SECONDS_MAX),
-    callback=refuse_nan,
     metavar="SECONDS",
     default=EVERY_SECONDS,
     show_default=True,
