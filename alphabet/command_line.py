@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import math
 import os
 import re
@@ -315,6 +316,7 @@ def open_standard_streams() -> None:
     """Lead standard streams that are closed to the null device.
 
     Else a file of the log would be given a stream's number, and be written to as one.
+    What standard output's encoding has no bytes for is written with a backslash.
     """
     while (spare := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
         pass
@@ -323,6 +325,9 @@ def open_standard_streams() -> None:
         sys.stdout = os.fdopen(_STANDARD_OUTPUT, "w")
     if sys.stderr is None:
         sys.stderr = os.fdopen(_STANDARD_ERROR, "w")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name may be any bytes; standard error is so from its beginning.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _failure_line(error: click.ClickException | MemoryError, program: str) -> str:

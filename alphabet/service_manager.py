@@ -97,7 +97,9 @@ class ServiceManager:
             return
         message = "\n".join(" ".join(each.splitlines()) for each in states)
         try:
-            self._socket.sendto(message.encode(), self._address)
+            self._socket.sendto(
+                message.encode(errors="backslashreplace"), self._address
+            )
         except OSError as error:
             if not self._is_deaf:
                 self._is_deaf = True

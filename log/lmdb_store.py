@@ -383,7 +383,7 @@ def _open_environment(
     while True:
         try:
             return lmdb.open(
-                str(path),
+                os.fsencode(path),
                 map_size=map_bytes,
                 max_dbs=len(TABLES),
                 mode=FILE_MODE,

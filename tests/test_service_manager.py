@@ -212,6 +212,14 @@ class TestManager:
                 manager.tell("STATUS=no\nREADY=1", "X=1")
             assert notified.take() == [["STATUS=no READY=1", "X=1"]]
 
+    def test_a_state_that_names_an_odd_file(self, tmp_path: Path) -> None:
+        """A file's name that is no text is told all the same."""
+        with Notified(tmp_path / "notify") as notified:
+            manager = ServiceManager.find(dict(notified.variables), quiet())
+            with contextlib.closing(manager):
+                manager.tell("STATUS=\udcff: no space left")
+            assert notified.take() == [["STATUS=\\udcff: no space left"]]
+
     @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
     def test_addresses(self, name: str) -> None:
         """A path is itself, @ is a zero byte, all else is none."""
