@@ -20,6 +20,7 @@ from recovery.copying import Progress, in_lots, read_back, unseen
 from recovery.errors import AheadError, SnapshotError, StateError
 from recovery.replay import Replayer, StateMachine, agrees, has_witness, load_states
 from recovery.snapshot import Snapshot
+from recovery.snapshot_directory import read_snapshot as read_file
 
 
 class CompactError(ValueError):
@@ -144,14 +145,12 @@ def read_snapshot(
     """
     log = replayer.log
     try:
-        snapshot = Snapshot.decode(file.read_bytes())
+        snapshot = read_file(file)
         if snapshot.log_id != log.meta.log_id:
             raise CompactError(f"{file} belongs to another log, {snapshot.log_id}")
         if snapshot.sequence < log.base.sequence:
             raise CompactError(f"{file} is older than the log's base")
         load_states(machine, snapshot)
-    except OSError as error:
-        raise CompactError(f"{file} cannot be read: {error.strerror}") from error
     except (SnapshotError, StateError) as error:
         raise CompactError(f"{file} cannot be used: {error}") from error
     if has_witness(log, snapshot):

@@ -24,6 +24,8 @@ from recovery.errors import SnapshotError
 
 MAGIC = b"\xabSNAP"
 FORMAT_VERSION = 1
+HEAD_BYTES = 1 << 24
+"""Within how many bytes a header ends: it names the states, and has none of them."""
 
 _START = struct.Struct(">5sBI")
 _CHECKSUM = struct.Struct(">I")
@@ -93,6 +95,23 @@ class Snapshot:
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise SnapshotError(f"its header is not a snapshot's: {error}") from error
         return snapshot
+
+
+def announced_bytes(head: bytes) -> int:
+    """Give how many bytes a snapshot says that it has; 0 where it does not tell.
+
+    `head` are its first `HEAD_BYTES`, or all it has. What it says may be wrong: only
+    `Snapshot.decode` knows.
+    """
+    if len(head) < _START.size or not head.startswith(MAGIC):
+        return 0
+    states_start: int = _START.size + _START.unpack_from(head)[2]
+    try:
+        listed = json.loads(head[_START.size : states_start])["states"]
+        sizes = [max(int(size), 0) for *_, size in listed]
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+        return 0
+    return states_start + sum(sizes) + _CHECKSUM.size
 
 
 def _cut_states(listed: list[tuple[str, str, int]], data: bytes) -> tuple[State, ...]:

@@ -7,6 +7,7 @@ cannot be used is renamed, never deleted. The edge: files and nothing else.
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from log import failpoint
 from log.directory import flush_directory
 from log.errors import DirectoryError
 from recovery.errors import SnapshotError
-from recovery.snapshot import Snapshot
+from recovery.snapshot import HEAD_BYTES, Snapshot, announced_bytes
 
 SUFFIX = ".snapshot"
 BROKEN = ".broken"
@@ -26,6 +27,30 @@ KEPT_MAX = 3
 _TEMPORARY = ".tmp"
 _DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o600
+
+
+def read_snapshot(file: Path) -> Snapshot:
+    """Read a snapshot's file; raises SnapshotError for anything else.
+
+    Nobody is waited for, as at a pipe, and no more is read than the file says that
+    it has: a wrong one may be of any length.
+    """
+    try:
+        with open(file, "rb", opener=_open_at_once) as stream:
+            found = os.fstat(stream.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise SnapshotError("it cannot be read: it is no regular file")
+            data = stream.read(min(HEAD_BYTES, found.st_size))
+            # One byte more shows that there are too many.
+            end = min(announced_bytes(data) + 1, found.st_size)
+            data += stream.read(max(end - len(data), 0))
+    except OSError as error:
+        raise SnapshotError(f"it cannot be read: {error.strerror}") from error
+    return Snapshot.decode(data)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 @attrs.define
@@ -61,10 +86,7 @@ class SnapshotDirectory:
 
     def read(self, sequence: int) -> Snapshot:
         """Read a snapshot; raises SnapshotError for a damaged or unreadable one."""
-        try:
-            snapshot = Snapshot.decode(self.file(sequence).read_bytes())
-        except OSError as error:
-            raise SnapshotError(f"it cannot be read: {error.strerror}") from error
+        snapshot = read_snapshot(self.file(sequence))
         if snapshot.sequence != sequence:
             raise SnapshotError(f"it is the snapshot at {snapshot.sequence}")
         return snapshot

@@ -18,7 +18,13 @@ from recovery.errors import GapError, ReplayError, SnapshotError, StateError
 from recovery.moment import find_time
 from recovery.replay import Replayer, StateMachine, agrees, has_witness
 from recovery.snapshot import Snapshot
-from recovery.snapshot_directory import AHEAD, BROKEN, SUFFIX, SnapshotDirectory
+from recovery.snapshot_directory import (
+    AHEAD,
+    BROKEN,
+    SUFFIX,
+    SnapshotDirectory,
+    read_snapshot,
+)
 
 SOUND = "sound"
 UNCHECKED = "unchecked"
@@ -174,8 +180,8 @@ class SnapshotList:
         for file in path.iterdir() if path.is_dir() else ():
             if found := _ASIDE_NAME.fullmatch(file.name):
                 version = None
-                with contextlib.suppress(OSError, SnapshotError):
-                    version = Snapshot.decode(file.read_bytes()).state_version
+                with contextlib.suppress(SnapshotError):
+                    version = read_snapshot(file).state_version
                 sequence = min(int(found[1]), SEQUENCE_MAX)
                 yield Listed(
                     sequence,

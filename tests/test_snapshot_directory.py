@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,28 @@ from hypothesis import strategies as st
 from log import failpoint
 from recovery import snapshot_directory
 from recovery.errors import SnapshotError
-from recovery.snapshot import Snapshot, State
+from recovery.snapshot import HEAD_BYTES, Snapshot, State, announced_bytes
 from recovery.snapshot_directory import AHEAD, BROKEN, KEPT_MAX, SnapshotDirectory
 from tests.machines import DAMAGES, Damage, change
 
 SOURCE = Path(snapshot_directory.__file__).read_text(encoding="utf-8")
 FAILPOINTS = re.findall(r'failpoint\.reach\("([^"]+)"\)', SOURCE)
+
+
+HUGE_BYTES = 1 << 42
+"""A hole of more than any memory has."""
+CHECKSUM_BYTES = 4
+
+
+def lay_socket(file: Path) -> None:
+    """Make a socket's name."""
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(file))
+
+
+def link_to_zeros(file: Path) -> None:
+    """Make a link to the device that never ends."""
+    file.symlink_to("/dev/zero")
 
 
 class CrashError(BaseException):
@@ -151,6 +168,54 @@ class TestRead:
         """What cannot be read as a file says so, and is no crash."""
         snapshots.file(5).mkdir(parents=True)
         with pytest.raises(SnapshotError, match="cannot be read: Is a directory"):
+            snapshots.read(5)
+
+    @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lay_socket, link_to_zeros])
+    def test_what_is_no_file_is_noticed(
+        self, snapshots: SnapshotDirectory, make: Callable[[Path], object]
+    ) -> None:
+        """Nobody waits for a pipe, nor reads a device, whatever its name is."""
+        snapshots.write(snapshot(4))
+        make(snapshots.file(5))
+        with pytest.raises(SnapshotError, match="it cannot be read: "):
+            snapshots.read(5)
+        [(_, error), (_, good)] = snapshots.newest(5)
+        assert isinstance(error, SnapshotError)
+        assert good == snapshot(4)
+        assert snapshots.set_aside(5, BROKEN).lstat()
+
+    @pytest.mark.parametrize("begins_well", [False, True])
+    def test_a_file_of_any_length_is_noticed(
+        self, snapshots: SnapshotDirectory, *, begins_well: bool
+    ) -> None:
+        """No more than a snapshot says that it has is read: a hole may be endless."""
+        file = snapshots.write(snapshot(5))
+        if not begins_well:
+            file.write_bytes(b"")
+        os.truncate(file, HUGE_BYTES)
+        with pytest.raises(SnapshotError):
+            snapshots.read(5)
+
+    @given(st.binary(max_size=100), st.integers(0, 10))
+    def test_what_a_head_tells(self, data: bytes, cut_bytes: int) -> None:
+        """A whole head tells the snapshot's length; any other bytes do no harm."""
+        whole = snapshot(5, data).encode()
+        assert announced_bytes(whole) == len(whole)
+        head_bytes = len(whole) - len(data) - CHECKSUM_BYTES
+        assert announced_bytes(whole[:head_bytes]) == len(whole)
+        assert announced_bytes(whole[: head_bytes - 1 - cut_bytes]) == 0
+        assert announced_bytes(data) == 0
+        told = announced_bytes(whole[:10] + data)
+        assert told == 0
+
+    def test_a_large_one_is_read_whole(self, snapshots: SnapshotDirectory) -> None:
+        """One that is longer than a head may be is read to its end, but no further."""
+        large = snapshot(5, bytes(HEAD_BYTES))
+        file = snapshots.write(large)
+        assert snapshots.read(5) == large
+        with file.open("ab") as stream:
+            stream.write(b"\0")
+        with pytest.raises(SnapshotError):
             snapshots.read(5)
 
     def test_newest_come_first(self, snapshots: SnapshotDirectory) -> None:
