@@ -1,9 +1,10 @@
 """The pure parts of the page: measures, history, frames, and who is answered."""
 
 import json
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from alphabet.measures import SECONDS_BOUNDS, Histogram, count_outputs
@@ -102,6 +103,55 @@ def test_a_frame_is_read_back(text: str, sequence: int) -> None:
 def test_who_may_be_asked_for(header: str, is_allowed: bool) -> None:
     """A host is an address, localhost, or one that the server was given."""
     assert is_allowed_host(header, {"votes.example", "count.example"}) is is_allowed
+
+
+NAMES = st.from_regex(r"[A-Za-z0-9._-]{1,20}", fullmatch=True)
+PORTS = st.one_of(st.just(""), st.integers(0).map(lambda port: f":{port}"))
+
+
+@given(st.ip_addresses(), st.sampled_from(["localhost", "LocalHost", "V.x"]), PORTS)
+def test_those_who_mean_us(
+    address: IPv4Address | IPv6Address, name: str, port: str
+) -> None:
+    """Any address, localhost and an own name will do, in any case, with any port."""
+    host = f"[{address}]" if address.version == 6 else str(address)
+    for each in (host, host.upper(), name):
+        assert is_allowed_host(each + port, {"v.x"})
+
+
+@given(st.ip_addresses(), NAMES, PORTS)
+@example(IPv6Address("::1"), "evil", "")
+def test_an_address_with_more(
+    address: IPv4Address | IPv6Address, name: str, port: str
+) -> None:
+    """No name becomes ours by an address, brackets or a port in it."""
+    letters = f"x{name}"
+    for host in (
+        letters,
+        f"[{address}]{letters}",
+        f"[{address}]:{letters}",
+        f"{letters}[{address}]",
+        f"[{letters}]",
+        f"[{address}",
+        f"{address}]",
+        f"[{address}%{letters}]",
+        f"127.0.0.1:{letters}",
+        f"127.0.0.1:80:{letters}",
+        f"localhost:80@{letters}",
+        f"[localhost]{port}",
+        f"[127.0.0.1]{port}",
+        f" [::1]{port}",
+        f"127.0.0.1{port}\n",
+    ):
+        assert not is_allowed_host(host + port, {"v.x"}), host
+    assert not is_allowed_host(f"[bad]{port}", {"bad"})
+
+
+@given(st.text())
+def test_any_text_for_a_host(header: str) -> None:
+    """What has a character that no host has is nobody, and no error."""
+    assert not is_allowed_host(f"{header}\N{KELVIN SIGN}", {"k", f"{header}k"})
+    assert not is_allowed_host(f"{header}/", {header})
 
 
 @given(st.text(max_size=25))

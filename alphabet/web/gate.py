@@ -7,6 +7,7 @@ its name is made to lead here (DNS rebinding); so the Host header must be an IP 
 """
 
 import ipaddress
+import re
 from collections.abc import Collection, Mapping
 
 SECURITY_HEADERS: Mapping[str, str] = {
@@ -21,27 +22,29 @@ SECURITY_HEADERS: Mapping[str, str] = {
 }
 METHODS = ("GET", "HEAD")
 
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]*)?")
+"""RFC 9110, 7.2: an address of version 6 in brackets, or a name or one of version 4;
+then perhaps a port."""
+
 
 def is_allowed_host(header: str, own_names: Collection[str]) -> bool:
     """Say whether a Host header names this server and not somebody else's domain.
 
     `own_names` are in lower case.
     """
-    host = host_of(header).lower()
-    if host == "localhost" or host in own_names:
+    found = _HOST.fullmatch(header)
+    if found is None:
+        return False
+    in_brackets, plain = found.groups()
+    host = (in_brackets or plain).lower()
+    if in_brackets is None and (host == "localhost" or host in own_names):
         return True
+    kind = ipaddress.IPv4Address if in_brackets is None else ipaddress.IPv6Address
     try:
-        ipaddress.ip_address(host)
+        kind(host)
     except ValueError:
         return False
     return True
-
-
-def host_of(header: str) -> str:
-    """Give the host of a Host header, without port and brackets."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0]
-    return header.rpartition(":")[0] if ":" in header else header
 
 
 def parse_sequence(text: str) -> int:
