@@ -7,17 +7,28 @@ time (default the first) it reaches NAME; a test in the same process replaces
 """
 
 import os
+import re
 import signal
+import sys
 from collections.abc import Callable
 
 VARIABLE = "ALPHABET_FAILPOINT"
 
+_FORM = re.compile(r"([^:]+)(?::0*([1-9][0-9]{0,8}))?")
+_EXIT_USAGE = 2
+
 
 def _from_environment() -> Callable[[str], None] | None:
-    wanted, _, turn = os.environ.get(VARIABLE, "").partition(":")
-    if not wanted:
+    value = os.environ.get(VARIABLE, "")
+    if not value:
         return None
-    turns_left = int(turn or 1)
+    found = _FORM.fullmatch(value)
+    if found is None:
+        # Whoever imports us, nothing was begun yet.
+        form = f"NAME or NAME:N, with N at least 1, not {value!r}"
+        sys.stderr.write(f"{VARIABLE} must be {form}\n")
+        raise SystemExit(_EXIT_USAGE)
+    wanted, turns_left = found[1], int(found[2] or 1)
 
     def kill(name: str) -> None:
         nonlocal turns_left

@@ -1,6 +1,7 @@
 """What an operator gets wrong: one line, the documented exit code, nothing changed."""
 
 import hashlib
+import runpy
 import shutil
 import signal
 import socket
@@ -14,12 +15,13 @@ import attrs
 import pytest
 
 from alphabet.cli import main
+from log import failpoint
 from log.directory import DataDirectory
 from log.log import Log, Transaction
 from log.row import Cursor, Meta
 from tests.faults import cut, flip_bit
 from tests.inspection import last_sequence, totals
-from tests.process import ANY, refused, serving, submit
+from tests.process import ANY, finish, refused, serving, submit
 from tests.votes import payloads, wire
 
 VOTES = [(b"a", 1), (b"b", 2), (b"a", 3)]
@@ -105,6 +107,35 @@ class TestAddresses:
         assert "there is no pipeline 'votes' (known pipelines: alphabet)" in done.stderr
         assert "cannot listen" not in done.stderr
         assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("value", ["x:y", "x:0", "x:-1", ":3", "x:1:2", "x:1\n2"])
+def test_a_failpoint_that_is_none(
+    value: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A variable that names no failpoint is refused by whatever begins with it."""
+    monkeypatch.setenv("ALPHABET_FAILPOINT", value)
+    with pytest.raises(SystemExit) as ending:
+        runpy.run_path(failpoint.__file__)
+    [line] = capfd.readouterr().err.splitlines()
+    assert line.startswith("ALPHABET_FAILPOINT must be NAME or NAME:N, ")
+    assert ending.value.code == USAGE
+    if value == "x:y":
+        done = finish(
+            "alphabet.cli",
+            "run",
+            "--data-dir",
+            tmp_path / "data",
+            variables={"ALPHABET_FAILPOINT": value},
+        )
+        assert (done.code, done.stderr) == (USAGE, f"{line}\n")
+        done = finish(
+            "recovery.cli", "state", tmp_path, variables={"ALPHABET_FAILPOINT": value}
+        )
+        assert (done.code, done.stderr) == (USAGE, f"{line}\n")
 
 
 class TestOptions:
