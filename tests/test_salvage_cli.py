@@ -15,9 +15,10 @@ import attrs
 import pytest
 
 from log.directory import LOCK, DataDirectory
+from log.errors import LockedError
 from log.lmdb_store import DATA_FILE
 from recovery.cli import main
-from recovery.commands.salvage import ALPHABET, loss_line, report_lines
+from recovery.commands.salvage import ALPHABET, held, loss_line, report_lines
 from recovery.replay import Replayer
 from recovery.salvage import Salvaged
 from recovery.salvage_plan import Gap, Ignored, Move
@@ -371,9 +372,22 @@ def test_beside_a_server(replay: Run, tmp_path: Path, to: Path) -> None:
         assert submit(server.port, wire(VOTES))
         done = replay("salvage", tmp_path / "data", to)
         check(done, 3, f"in use by server {server.pid}")
+        (tmp_path / "data" / LOCK).unlink()
+        check(replay("salvage", tmp_path / "data", to), 3, "(salvage is for a stopped")
         server.kill()
     assert replay("salvage", tmp_path / "data", to).code == 0
     assert totals(to) == tally(VOTES)
+
+
+def test_no_server_begins_meanwhile(data: Path) -> None:
+    """While it works a server is refused, by either of the files that one holds."""
+    for name in (LOCK, f"log/{DATA_FILE}"):
+        with held(data):
+            (data / name).rename(data.parent / "away")
+            with pytest.raises(LockedError):
+                DataDirectory.claim(data)
+            (data.parent / "away").rename(data / name)
+    DataDirectory.claim(data).release()
 
 
 def test_a_lock_that_may_not_be_read(data: Path, to: Path) -> None:

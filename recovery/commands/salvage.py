@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,7 +87,7 @@ def salvage(
     def describe(named: str | None) -> Description:
         return _describe(named or application, pipelines, record_schema)
 
-    with _held(data_dir), sigterm_as_sigint():
+    with held(data_dir), sigterm_as_sigint():
         result, ignored, unreadable_bytes = _write(data_dir, to, describe)
     if format_ == "json":
         fields = attrs.asdict(result)
@@ -103,35 +102,42 @@ def salvage(
 
 
 @contextlib.contextmanager
-def _held(data_dir: Path) -> Iterator[None]:
-    """Keep servers away from a data directory; refuse where one is running."""
+def held(data_dir: Path) -> Iterator[None]:
+    """Keep servers away from a data directory; refuse where one is running.
+
+    A server holds two files, for the first of them may have been removed.
+    """
+    lock = data_dir / LOCK
+    with contextlib.ExitStack() as locks:
+        # That the log cannot be read is told by who reads it.
+        for file, is_needed in ((lock, not is_offline()), (_log_file(data_dir), False)):
+            try:
+                _hold(data_dir, file, locks)
+            except (FileNotFoundError, NotADirectoryError):
+                # A copy of a log has none, and what is no directory is told soon.
+                continue
+            except OSError as error:
+                if is_needed:
+                    raise CannotServeError(
+                        f"{file}: {error.strerror}; if no server is running on it, say "
+                        "so with --offline"
+                    ) from error
+        yield
+
+
+def _hold(data_dir: Path, file: Path, locks: contextlib.ExitStack) -> None:
+    """Share the lock on a file until the end; raises OSError, or refuses a server."""
+    stream = locks.enter_context(file.open("rb", buffering=0))
     try:
-        lock = os.open(data_dir / LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        # A copy of a log has none, and what is no directory is told soon enough.
-        yield
-        return
-    except OSError as error:
-        if not is_offline():
-            raise CannotServeError(
-                f"{data_dir / LOCK}: {error.strerror}; if no server is running on "
-                "it, say so with --offline"
-            ) from error
-        yield
-        return
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(lock, 32, 0).strip()
-            pid = int(holder) if holder.isdigit() else None
-            refusal = LockedError(data_dir, pid)
-            raise CannotServeError(
-                f"{refusal} (salvage is for a stopped one)"
-            ) from error
-        yield
-    finally:
-        os.close(lock)
+        fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = stream.read(32).strip()
+        refusal = LockedError(data_dir, int(holder) if holder.isdigit() else None)
+        raise CannotServeError(f"{refusal} (salvage is for a stopped one)") from error
+
+
+def _log_file(data_dir: Path) -> Path:
+    return DataDirectory(data_dir).log_path / DATA_FILE
 
 
 def _describe(
@@ -159,7 +165,7 @@ def _write(
 ) -> tuple[Salvaged, list[Ignored], int]:
     """Write the new log; give what became of it, and the snapshots that are broken."""
     directory = DataDirectory(data_dir)
-    file = directory.log_path / DATA_FILE
+    file = _log_file(data_dir)
     try:
         if not directory.has_log():
             found = f"there is no log in it{hint(data_dir)}"
