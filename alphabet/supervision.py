@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 LOOKS_PER_TIMEOUT = 4
 """How often we look within the watchdog's time. What finds progress is told."""
 STATUS_SECONDS = 1.0
+LOOK_SECONDS_MIN = 0.01
+"""How often we look at most, however impatient the watchdog is: votes come first."""
 
 
 def supervise(server: Server, manager: ServiceManager) -> None:
@@ -28,10 +30,15 @@ def supervise(server: Server, manager: ServiceManager) -> None:
         start_thread("supervision", lambda: _supervise(server, manager))
 
 
+def look_seconds(watchdog_seconds: float | None) -> float:
+    """Give how long to wait between looks; None is a watchdog that waits for ever."""
+    wanted = (watchdog_seconds or float("inf")) / LOOKS_PER_TIMEOUT
+    return max(wanted, LOOK_SECONDS_MIN)
+
+
 def _supervise(server: Server, manager: ServiceManager) -> None:
     pulse, status = Pulse(), COUNTING
-    watchdog_seconds = manager.watchdog_seconds or float("inf")
-    interval_seconds = watchdog_seconds / LOOKS_PER_TIMEOUT
+    interval_seconds = look_seconds(manager.watchdog_seconds)
     look_at = time.monotonic()
     while not server.stopping.wait(min(interval_seconds, STATUS_SECONDS)):
         measures = server.measures

@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from alphabet.journal import Journal
@@ -18,6 +18,7 @@ from alphabet.service_manager import (
     parse_notify_socket,
     parse_watchdog,
 )
+from alphabet.supervision import LOOK_SECONDS_MIN, LOOKS_PER_TIMEOUT, look_seconds
 from log.lmdb_store import DATA_FILE
 from tests.authority import Authority
 from tests.injected import failing
@@ -142,6 +143,18 @@ class TestWatchdog:
                 assert server.stop() == 0
             notified.wait("STOPPING=1")
             assert notified.count("WATCHDOG=1") == 0
+
+    @given(st.integers(1, 2**63).map(lambda usec: usec / 1e6))
+    @example(1e-6)
+    def test_how_often_we_look(self, watchdog_seconds: float) -> None:
+        """Several times in its time, but never without a rest."""
+        seconds = look_seconds(watchdog_seconds)
+        assert seconds >= LOOK_SECONDS_MIN
+        if seconds > LOOK_SECONDS_MIN:
+            assert seconds * LOOKS_PER_TIMEOUT == watchdog_seconds
+        else:
+            assert watchdog_seconds <= LOOK_SECONDS_MIN * LOOKS_PER_TIMEOUT
+        assert look_seconds(None) == float("inf")
 
     @given(st.integers(0), st.floats(0, 1e9), st.integers(1), st.floats(0.001, 1e6))
     def test_what_beats(
