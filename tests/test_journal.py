@@ -159,6 +159,38 @@ class TestRepeats:
         assert told == [("a", 1, 0), ("b", 1, 7), ("a", 99, 99), ("a", 50, 149)]
         assert read(stream)[-1]["event"].startswith("50 more like it; the last: sink a")
 
+    def test_the_pace_is_its_clocks(self) -> None:
+        """A fault that goes on is summed up after 1, then 2, then 4 seconds."""
+        stream, now = io.StringIO(), [0.0]
+        journal = Journal(stream, json.dumps, lambda: now[0])
+
+        def told(at: float) -> list[int]:
+            now[0] = at
+            journal.say(lost("a", 0))
+            for _ in range(2):
+                # Behind the second one all that was due at the first is written.
+                say(journal, 1)
+                marks[0] += 1
+                wait_until(
+                    lambda: stream.getvalue().count("again, and") == marks[0],
+                    "an entry without a pace",
+                )
+            return [
+                line["count"] for line in read(stream) if line["kind"] == "sink-lost"
+            ]
+
+        marks = [0]
+        assert told(0) == [1]
+        assert told(0.9) == [1]
+        assert told(1) == [1, 2]
+        assert told(2.9) == [1, 2]
+        assert told(3) == [1, 2, 2]
+        assert told(6.9) == [1, 2, 2]
+        assert told(7) == [1, 2, 2, 2]
+        journal.say(lost("a", 1))
+        journal.close()
+        assert sum(line["count"] for line in read(stream)) == 8 + marks[0]
+
     def test_a_sum_does_not_wait_for_a_pause(self) -> None:
         """What is due is said while other entries keep coming."""
         stream = Busy()
