@@ -19,15 +19,26 @@ if TYPE_CHECKING:
     from alphabet.service_manager import ServiceManager
 
 
-def reload_on_hangup(
-    certificates: Certificates | None, journal: Journal, manager: ServiceManager
-) -> None:
-    """Let SIGHUP read the files again; to be called in the main thread.
+def hear_hangups() -> Waker:
+    """Give what each SIGHUP wakes from now on; to be called in the main thread.
 
     A handler may interrupt any lock's holder, so it takes none: it only wakes.
     """
     waker = Waker()
     signal.signal(signal.SIGHUP, lambda *_: waker.wake())
+    return waker
+
+
+def reload_on_hangup(
+    waker: Waker,
+    certificates: Certificates | None,
+    journal: Journal,
+    manager: ServiceManager,
+) -> None:
+    """Read the files again at each wake, those before this call too.
+
+    A manager takes the end of it for being ready: so not to be called before that.
+    """
     start_thread("renewal", lambda: _serve(waker, certificates, journal, manager))
 
 

@@ -39,7 +39,7 @@ from alphabet.listening import HTTP, BindError
 from alphabet.loading import ApplicationError, load_machine
 from alphabet.machine import Machine
 from alphabet.ready_lines import say_ready
-from alphabet.renewal import reload_on_hangup
+from alphabet.renewal import hear_hangups, reload_on_hangup
 from alphabet.server import Server
 from alphabet.service_manager import ServiceManager
 from alphabet.startup import Consent, SinkError
@@ -276,27 +276,39 @@ def _serve(settings: Settings, machine: Machine, journal: Journal) -> None:
     for state in machine.pickled:
         journal.say(entries.state_pickled(state=state))
     manager = ServiceManager.find(os.environ, journal)
+    certificates = settings.certificates
+    # Set before a replay, which may take long: else SIGHUP would end the process.
+    is_reloaded = certificates is not None or manager.is_there
+    hangups = hear_hangups() if is_reloaded else None
 
     def on_ready() -> None:
         say_ready(server, to_stderr=settings.has_console)
         manager.ready()
         supervise(server, manager)
+        if hangups is not None:
+            reload_on_hangup(hangups, certificates, journal, manager)
 
     with assembled(settings, machine, journal, manager.replayed) as server:
         server.wake_on_signals()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: _stop(server))
-        if settings.certificates is not None or manager.is_there:
-            reload_on_hangup(settings.certificates, journal, manager)
+        _stop_on_signals(server)
         gc.freeze()
         server.run(on_ready, manager.stopping)
 
 
-def _stop(server: Server) -> None:
-    """Begin to stop; the next signal ends the process at once."""
+def _stop_on_signals(server: Server) -> None:
+    """Let a signal begin to stop; the next one ends the process at once."""
+    came: list[int] = []
+
+    def take(number: int, _: object) -> None:
+        came.append(number)
+        if len(came) > 1:
+            # Not before: of two at once, Python would have no handler for the second.
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        server.stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
-    server.stop()
+        signal.signal(number, take)
 
 
 def _settings(

@@ -24,12 +24,13 @@ from tests.authority import Authority
 from tests.injected import failing
 from tests.inspection import totals
 from tests.notified import Notified
-from tests.process import serving, submit
+from tests.process import Server, serving, submit
 from tests.votes import make_votes, tally, wire
 
 VOTES = make_votes(random.Random(21), 1000)
 COUNTING = "STATUS=counting votes"
 PINGS_PER_SECOND = 20
+BLOCKS = 5
 HANG_SECONDS = 2.5
 PINGS_MAX = 4
 """A hanging commit's own beginning, a last turn, and those on the way."""
@@ -110,6 +111,28 @@ class TestMessages:
         assert first[1].startswith("STATUS=replaying the log, at event ")
         assert last == ["READY=1", COUNTING]
         assert totals(tmp_path) == tally(VOTES)
+
+    def test_a_hangup_in_a_replay(self, tmp_path: Path) -> None:
+        """It ends nothing, and is answered once the server is ready."""
+        with serving(tmp_path) as server:
+            for _ in range(BLOCKS):
+                assert submit(server.port, wire(VOTES))
+            server.kill()
+        file = tmp_path / "data" / "log" / DATA_FILE
+        before = failing("pread64", "delay_enter=10000", file)
+        with Notified(tmp_path / "notify") as notified:
+            server = Server.start(tmp_path, before=before, variables=notified.variables)
+            try:
+                notified.wait("STATUS=replaying the log")
+                server.process.send_signal(signal.SIGHUP)
+                notified.wait("RELOADING=1")
+                server.wait_said("nothing to read again")
+                states = [message[0].partition("=")[0] for message in notified.take()]
+            finally:
+                server.kill()
+        ready = states.index("READY")
+        assert states[:ready] == ["EXTEND_TIMEOUT_USEC"] * ready
+        assert states[ready + 1] == "RELOADING"
 
 
 class TestWatchdog:

@@ -244,6 +244,17 @@ class TestStop:
             brought = trace(receiver.connections, expected)
             assert max(each.stop for each in brought) == len(votes)
 
+    def test_two_at_once(self, tmp_path: Path) -> None:
+        """Both at the same time end it in good order or at once: no traceback."""
+        with serving(tmp_path) as server:
+            assert submit(server.port, wire(VOTES))
+            for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT):
+                server.process.send_signal(number)
+            ends = {0, -signal.SIGTERM, -signal.SIGINT}
+            assert server.stop(signal.SIGCONT) in ends
+            assert all("kind" in entry for entry in server.entries())
+        assert totals(tmp_path) == tally(VOTES)
+
     def test_a_second_signal(self, tmp_path: Path) -> None:
         """A second signal ends it at once, as SIGKILL would."""
         votes = VOTES * 200
