@@ -351,3 +351,36 @@ def test_what_is_no_name(tmp_path: Path) -> None:
     ended = refused(tmp_path, "--http-name", "https://votes.example")
     assert ended.code == 2
     assert "'https://votes.example' is no host's name" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"<script>evil\r\n\r\n",
+        b"GET /<script>evil\r\n\r\n",
+        b"GET / HTTP/9<script>evil\r\n\r\n",
+        b"<script>evil / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"EVIL / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"CONNECT evil:80 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n<script>evil\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: <script>"
+        + b"evil" * 4096
+        + b"\r\n\r\n",
+        b"GET /" + b"evil" * 4096 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: evil\r\n\r\n",
+    ],
+)
+def test_what_is_no_request(server: Server, request_bytes: bytes) -> None:
+    """It gets a problem as any fault does, with our headers, and no byte of it back."""
+    address = ("127.0.0.1", port_of(server))
+    with socket.create_connection(address, WAIT_SECONDS) as client:
+        client.sendall(request_bytes)
+        response = http.client.HTTPResponse(client)
+        response.begin()
+        headers, body = dict(response.getheaders()), response.read()
+    assert response.status in {400, 405, 421}
+    assert headers["Content-Type"] == "application/problem+json"
+    assert headers.items() >= SECURITY_HEADERS.items()
+    assert json.loads(body)["status"] == response.status
+    assert b"script" not in body
+    assert b"evil" not in body

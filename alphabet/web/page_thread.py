@@ -48,6 +48,13 @@ HANDSHAKE_SECONDS_MAX = 5.0
 """How long one may take to agree on TLS: less than for its first request."""
 KEEPALIVE_SECONDS = 30.0
 STOP_SECONDS_MAX = 1.0
+HTTP_BOUNDS: dict[str, Any] = {
+    "access_log": None,
+    "keepalive_timeout": KEEPALIVE_SECONDS,
+    "max_line_size": HEADER_BYTES_MAX,
+    "max_field_size": HEADER_BYTES_MAX,
+}
+"""How aiohttp is to take requests."""
 
 
 @attrs.define(eq=False)
@@ -166,15 +173,16 @@ class PageThread:
         """
         import asyncio
 
+        from alphabet.web.site import SiteProtocol
+
         server = runner.server
         assert server is not None, "the runner is set up"  # noqa: S101
         if len(site.unheard.union(server.connections)) >= self.connections_max:
             raise ConnectionRefusedError
-        protocol = server()
+        loop = asyncio.get_running_loop()
+        protocol = SiteProtocol(server, loop=loop, **HTTP_BOUNDS)
         site.unheard.add(protocol)
-        asyncio.get_running_loop().call_later(
-            REQUEST_SECONDS_MAX, _cut_if_mute, protocol, site
-        )
+        loop.call_later(REQUEST_SECONDS_MAX, _cut_if_mute, protocol, site)
         return protocol
 
 
@@ -182,13 +190,7 @@ def page_runner(site: Site) -> web.AppRunner:
     """Give what speaks HTTP for a site, within our bounds."""
     from aiohttp import web
 
-    return web.AppRunner(
-        site.application(),
-        access_log=None,
-        keepalive_timeout=KEEPALIVE_SECONDS,
-        max_line_size=HEADER_BYTES_MAX,
-        max_field_size=HEADER_BYTES_MAX,
-    )
+    return web.AppRunner(site.application(), **HTTP_BOUNDS)
 
 
 def _cut_if_mute(protocol: RequestHandler, site: Site) -> None:

@@ -8,11 +8,13 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import attrs
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from alphabet import entries
 from alphabet.standing import unready_reasons
@@ -254,6 +256,35 @@ class Site:
             response.force_close()
             if request.transport is not None:
                 request.transport.abort()
+        return response
+
+
+class SiteProtocol(RequestHandler):
+    """A connection; what is no request of HTTP gets a problem for an answer too.
+
+    aiohttp would answer by itself, and give back the bytes that it did not take.
+    """
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer, and let the connection end."""
+        del exc, message  # They have what the peer sent.
+        if request.writer.output_size > 0:
+            raise ConnectionError("there was an answer already")
+        if status == HTTPStatus.BAD_REQUEST:
+            detail = "that is no request of HTTP/1.1, or a line of it is too long"
+        else:
+            detail = "it could not be answered"
+        response = ProblemError(status, HTTPStatus(status).phrase, detail).response()
+        response.headers.update(SECURITY_HEADERS)
+        response.force_close()
         return response
 
 
