@@ -41,7 +41,7 @@ class SecureSocket:
     channel: SecureChannel
     _claimed: int = attrs.field(default=0, init=False)
     _told: int = attrs.field(default=0, init=False)
-    _failure: ChannelError | None = attrs.field(default=None, init=False)
+    _fault: str | None = attrs.field(default=None, init=False)
 
     @classmethod
     def accept(cls, accepted: socket.socket, context: ssl.SSLContext) -> Self:
@@ -104,8 +104,8 @@ class SecureSocket:
         no plaintext yet, ChannelError for a fault of the peer's, and OSError.
         """
         channel = self.channel
-        if self._failure is not None:
-            raise self._failure
+        if self._fault is not None:
+            raise ChannelError(errno.EPROTO, self._fault)
         if channel.is_ended:
             return b""
         if not channel.is_agreed:
@@ -117,7 +117,8 @@ class SecureSocket:
         try:
             plain = channel.receive(data)
         except ChannelError as error:
-            self._failure = error
+            # The error itself would hold this socket, and all that was read, in a ring.
+            self._fault = error.strerror
             raise
         finally:
             with contextlib.suppress(OSError):

@@ -1,6 +1,7 @@
 """TLS on real servers, senders and receivers: who is let in, and what ends mean."""
 
 import contextlib
+import gc
 import io
 import random
 import re
@@ -11,6 +12,7 @@ import ssl
 import struct
 import subprocess
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -564,6 +566,35 @@ class TestSocket:
                         told += client.send(data[told:])
             assert heard == data
             assert client.outstanding(1) > 0
+
+    def test_one_that_failed_is_freed(self, authority: Authority) -> None:
+        """A peer's fault is raised each time, and keeps nothing of what it has sent."""
+        pair = authority.server
+        ours, theirs = socket.socketpair()
+        gc.disable()
+        try:
+            with ours, theirs:
+                server = SecureSocket.accept(
+                    theirs, server_context(pair.certificate, pair.key)
+                )
+                ours.sendall(b"no hello")
+                told = [_fault(server), _fault(server)]
+                freed = weakref.ref(server)
+                del server
+                assert freed() is None
+        finally:
+            gc.enable()
+        assert "does not speak TLS" in told[0]
+        assert told[0] == told[1]
+
+
+def _fault(secure: SecureSocket) -> str:
+    """Read, and give what is wrong with the peer."""
+    try:
+        secure.recv(1 << 16)
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 class TestOffer:
