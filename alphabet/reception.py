@@ -282,7 +282,8 @@ class Reception:
         # What came in earlier pieces weighs too.
         whole_bytes = connection.partial_bytes + len(data) - reader.partial_bytes
         self._hold(connection, reader.partial_bytes, connection.channel_bytes)
-        if not (reader.partial_bytes or connection.sealed_bytes):
+        is_whole = not (reader.partial_bytes or connection.sealed_bytes)
+        if is_whole or not connection.is_agreed:
             connection.partial_since = None
         elif frames.count or connection.partial_since is None:
             connection.partial_since = self.clock()

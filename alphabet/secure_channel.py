@@ -25,7 +25,9 @@ from alphabet.tls import explain
 
 RECORD_BYTES_MAX = 1 << 14
 """The longest plaintext of a record: RFC 8446, 5.1."""
-_READ_BYTES = 1 << 16
+_READ_BYTES = 1 << 14
+_FEED_BYTES = 1 << 14
+"""How much OpenSSL is given at once: it never gives back the room that this took."""
 _HANDSHAKE_TYPE = 0x16
 _HEAD_BYTES = 5
 """A record's type, version and length: RFC 8446, 5.1."""
@@ -42,7 +44,9 @@ class SecureChannel:
     Attributes:
         is_agreed: Whether the handshake is over on this side.
         is_ended: Whether the peer has said that it sends no more.
+        fault: What is wrong with the peer, in words; nothing is read behind it.
         outgoing: What the peer is to be sent, and was not given away yet.
+        records: How many records ended in what was received last.
     """
 
     _object: ssl.SSLObject
@@ -50,11 +54,14 @@ class SecureChannel:
     _sealed: ssl.MemoryBIO
     is_agreed: bool = attrs.field(default=False, init=False)
     is_ended: bool = attrs.field(default=False, init=False)
+    fault: str | None = attrs.field(default=None, init=False)
     outgoing: memoryview = attrs.field(default=memoryview(b""), init=False)
+    records: int = attrs.field(default=0, init=False)
     _is_first: bool = attrs.field(default=True, init=False)
     _head: bytes = attrs.field(default=b"", init=False)
     _missing_bytes: int = attrs.field(default=0, init=False)
     _unfinished_bytes: int = attrs.field(default=0, init=False)
+    _greeting_bytes: int = attrs.field(default=0, init=False)
     _given_bytes: int = attrs.field(default=0, init=False)
     _sealed_bytes: int = attrs.field(default=0, init=False)
     _plain_bytes: int = attrs.field(default=0, init=False)
@@ -88,35 +95,55 @@ class SecureChannel:
         return channel
 
     @property
+    def is_over(self) -> bool:
+        """Say whether nothing more is read: the peer has ended, or is at fault."""
+        return self.is_ended or self.fault is not None
+
+    @property
     def unfinished_bytes(self) -> int:
         """How much there is of a record that is not whole."""
         return self._unfinished_bytes
 
     @property
     def held_bytes(self) -> int:
-        """How much is held: of a record that is not whole, and not given away."""
-        return self._unfinished_bytes + len(self.outgoing)
+        """How much is held: of a record that is not whole, and not given away.
+
+        Before hands are shaken it is all that came: a hello may be of many records.
+        """
+        received_bytes = max(self._greeting_bytes, self._unfinished_bytes)
+        return received_bytes + len(self.outgoing)
 
     def receive(self, data: bytes) -> bytes:
         """Take what came from the peer; give what it says, none of it left behind.
 
-        Raises ChannelError; what is in `outgoing` then tells the peer.
+        Raises ChannelError, unless something good came before it, which is given first;
+        `fault` says what it was, and what is in `outgoing` tells the peer.
         """
         if self._is_first and data:
             self._is_first = False
             if data[0] != _HANDSHAKE_TYPE:
-                text = "it does not speak TLS, and nothing else is spoken here"
-                raise ChannelError(errno.EPROTO, text)
-        self._incoming.write(data)
+                self.fault = "it does not speak TLS, and nothing else is spoken here"
+                raise ChannelError(errno.EPROTO, self.fault)
         self._follow(data)
+        self._greeting_bytes += len(data)
+        plain: list[bytes] = []
+        view = memoryview(data)
         try:
-            if not self.is_agreed:
-                self._advance()
-            return self._read() if self.is_agreed and not self.is_ended else b""
+            while view and not self.is_ended:
+                self._incoming.write(view[:_FEED_BYTES])
+                view = view[_FEED_BYTES:]
+                if not self.is_agreed:
+                    self._advance()
+                if self.is_agreed:
+                    self._greeting_bytes = 0
+                    self._read(plain)
         except ssl.SSLError as error:
-            raise ChannelError(errno.EPROTO, explain(error)) from error
+            self.fault = explain(error)
+            if not plain:
+                raise ChannelError(errno.EPROTO, self.fault) from error
         finally:
             self._collect()
+        return b"".join(plain)
 
     def send(self, data: memoryview) -> None:
         """Make records of plaintext, behind all that is in `outgoing`.
@@ -154,7 +181,7 @@ class SecureChannel:
 
     def _follow(self, data: bytes) -> None:
         """Keep how much there is of the last record: OpenSSL does not tell."""
-        start = 0
+        start = self.records = 0
         while start < len(data):
             if self._missing_bytes:
                 size = min(self._missing_bytes, len(data) - start)
@@ -170,23 +197,23 @@ class SecureChannel:
             self._unfinished_bytes += size
             if not (self._missing_bytes or self._head):
                 self._unfinished_bytes = 0
+                self.records += 1
 
     def _advance(self) -> None:
         with contextlib.suppress(ssl.SSLWantReadError):
             self._object.do_handshake()
             self.is_agreed = True
 
-    def _read(self) -> bytes:
-        pieces = []
+    def _read(self, plain: list[bytes]) -> None:
+        """Put behind `plain` what is decrypted, also where that ends in an error."""
         try:
             while piece := self._object.read(_READ_BYTES):
-                pieces.append(piece)
+                plain.append(piece)
             self.is_ended = True
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
             self.is_ended = True
-        return b"".join(pieces)
 
     def _collect(self) -> None:
         """Put what OpenSSL has to say behind what was there."""

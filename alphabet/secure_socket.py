@@ -31,6 +31,12 @@ PIECE_BYTES_MAX = 1 << 16
 """How much plaintext is made ciphertext at once."""
 HANDSHAKE_READ_BYTES = 1 << 16
 """How much is read at once before the handshake is over, at most."""
+SHORT_RECORD_BYTES = 1 << 9
+SHORT_READ_BYTES = 1 << 14
+"""How much is read at once of a peer whose last records were shorter than that.
+
+A record costs the same, however short: a MiB of the shortest would hold up all others.
+"""
 
 
 @attrs.define(eq=False)
@@ -41,7 +47,7 @@ class SecureSocket:
     channel: SecureChannel
     _claimed: int = attrs.field(default=0, init=False)
     _told: int = attrs.field(default=0, init=False)
-    _fault: str | None = attrs.field(default=None, init=False)
+    _read_bytes: int = attrs.field(default=HANDSHAKE_READ_BYTES, init=False)
 
     @classmethod
     def accept(cls, accepted: socket.socket, context: ssl.SSLContext) -> Self:
@@ -104,27 +110,27 @@ class SecureSocket:
         no plaintext yet, ChannelError for a fault of the peer's, and OSError.
         """
         channel = self.channel
-        if self._fault is not None:
-            raise ChannelError(errno.EPROTO, self._fault)
+        if channel.fault is not None:
+            # Kept as words: an error holds this socket, and all that was read.
+            raise ChannelError(errno.EPROTO, channel.fault)
         if channel.is_ended:
             return b""
-        if not channel.is_agreed:
-            size = min(size, HANDSHAKE_READ_BYTES)
         # Plaintext is shorter than its ciphertext.
-        data = self._socket.recv(max(1, size - channel.unfinished_bytes))
+        room = max(1, size - channel.unfinished_bytes)
+        data = self._socket.recv(min(room, self._read_bytes))
         if not data:
             raise ChannelError(errno.ECONNABORTED, "it was cut: no TLS end came before")
         try:
             plain = channel.receive(data)
-        except ChannelError as error:
-            # The error itself would hold this socket, and all that was read, in a ring.
-            self._fault = error.strerror
-            raise
         finally:
             with contextlib.suppress(OSError):
                 self.flush()
-        if channel.is_ended:
-            # Nothing comes behind it, and the kernel is to call this readable from now.
+        if len(data) < channel.records * SHORT_RECORD_BYTES:
+            self._read_bytes = SHORT_READ_BYTES
+        elif channel.is_agreed:
+            self._read_bytes = min(2 * self._read_bytes, size)
+        if channel.is_over:
+            # Nothing is read behind it, and the kernel is to call this readable.
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RD)
             return plain
