@@ -6,9 +6,11 @@ what two of ours speak; nothing is renegotiated, and no session is resumed. This
 imports nothing of ours.
 """
 
+import contextlib
 import os
 import ssl
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -50,7 +52,8 @@ def server_context(
     context.num_tickets = 0
     _load_pair(context, certificate, key)
     rehearsing = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    _trust_itself(rehearsing, certificate)
+    with _read_again(certificate):
+        _trust_itself(rehearsing, certificate)
     _rehearse(context, rehearsing, certificate)
     if client_ca is not None:
         _load_authorities(context, client_ca)
@@ -75,8 +78,9 @@ def client_context(
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         rehearsing = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        rehearsing.load_cert_chain(certificate, key)
-        _trust_itself(rehearsing, certificate)
+        with _read_again(certificate):
+            rehearsing.load_cert_chain(certificate, key)
+            _trust_itself(rehearsing, certificate)
         _rehearse(rehearsing, context, certificate)
         context.verify_mode = ssl.CERT_REQUIRED
         context.check_hostname = True
@@ -84,11 +88,12 @@ def client_context(
     return context
 
 
-def explain(error: ssl.SSLError) -> str:
+def explain(error: OSError) -> str:
     """Say in words why TLS failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message.rstrip(".")
-    return (error.reason or error.strerror or str(error)).replace("_", " ").lower()
+    reason = error.reason if isinstance(error, ssl.SSLError) else None
+    return (reason or error.strerror or str(error)).replace("_", " ").lower()
 
 
 def _restrict(context: ssl.SSLContext) -> None:
@@ -110,8 +115,8 @@ def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
 
     try:
         context.load_cert_chain(certificate, key, refuse_to_ask)
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+    except OSError as error:
+        if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
             raise TlsFileError(key, f"is not the key of {certificate}") from error
         cause = f"and {key} cannot be used: {explain(error)}"
         raise TlsFileError(certificate, cause) from error
@@ -121,7 +126,7 @@ def _load_authorities(context: ssl.SSLContext, file: Path) -> None:
     _read(file)
     try:
         context.load_verify_locations(file)
-    except ssl.SSLError as error:
+    except OSError as error:
         raise TlsFileError(
             file, "is no PEM file with an authority's certificate in it"
         ) from error
@@ -133,6 +138,16 @@ def _read(file: Path) -> bytes:
     except OSError as error:
         cause = f"cannot be read: {error.strerror or error}"
         raise TlsFileError(file, cause) from error
+
+
+@contextlib.contextmanager
+def _read_again(certificate: Path) -> Iterator[None]:
+    """Load what was sound a moment ago: somebody may be writing it."""
+    try:
+        yield
+    except OSError as error:
+        cause = f"has changed while it was read: {explain(error)}"
+        raise TlsFileError(certificate, cause) from error
 
 
 def _check_secrecy(key: Path) -> None:

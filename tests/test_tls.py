@@ -3,13 +3,15 @@
 import shutil
 import ssl
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from alphabet import tls
 from alphabet.certificates import Certificates, TlsFiles
 from alphabet.tls import TlsFileError, client_context, server_context
-from tests.authority import HOST, Authority
+from tests.authority import HOST, Authority, Pair
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +119,14 @@ class TestBadFiles:
             client_context(authority.ca, pair.certificate, pair.key)
 
 
+def _server(_: Path, pair: Pair) -> ssl.SSLContext:
+    return server_context(pair.certificate, pair.key)
+
+
+def _client(ca: Path, pair: Pair) -> ssl.SSLContext:
+    return client_context(ca, pair.certificate, pair.key)
+
+
 class TestReload:
     """Files that change while a program runs."""
 
@@ -136,3 +146,28 @@ class TestReload:
         with pytest.raises(TlsFileError):
             certificates.reload()
         assert (certificates.server, certificates.client) == now
+
+    @pytest.mark.parametrize(
+        "change", [Path.unlink, lambda file: file.write_bytes(b"")]
+    )
+    @pytest.mark.parametrize("step", ["_check_secrecy", "_trust_itself"])
+    @pytest.mark.parametrize("make", [_server, _client])
+    def test_a_file_that_changes_meanwhile(
+        self,
+        authority: Authority,
+        monkeypatch: pytest.MonkeyPatch,
+        change: Callable[[Path], object],
+        step: str,
+        make: Callable[[Path, Pair], object],
+    ) -> None:
+        """A file that was good, and is not when it is read again, is no file to use."""
+        pair = authority.issue("written", HOST)
+        load = getattr(tls, step)
+
+        def load_later(*words: object) -> None:
+            change(pair.certificate)
+            load(*words)
+
+        monkeypatch.setattr(tls, step, load_later)
+        with pytest.raises(TlsFileError, match=r"written\.pem"):
+            make(authority.ca, pair)
