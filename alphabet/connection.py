@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import selectors
 import socket
 import struct
 from typing import TYPE_CHECKING, Self
@@ -135,6 +136,20 @@ class Connection:
     def channel_bytes(self) -> int:
         """How much TLS holds of a record that is not whole."""
         return 0 if self.secure is None else self.secure.channel.held_bytes
+
+    @property
+    def events(self) -> int:
+        """What its socket is watched for: what TLS has to say may wait for room."""
+        waits = self.secure is not None and bool(self.secure.channel.outgoing)
+        return selectors.EVENT_READ | (selectors.EVENT_WRITE if waits else 0)
+
+    def await_room(self, traffic: selectors.BaseSelector) -> None:
+        """Be read in `traffic`, if it is, also when the peer takes more of that."""
+        if self.secure is None or self.secure.fileno() < 0:
+            return
+        key = traffic.get_map().get(self.secure)
+        if key is not None and key.events != self.events:
+            traffic.modify(self.secure, self.events, key.data)
 
     def overdue(self, now: float, partial_frame_seconds_max: float) -> str | None:
         """Say why it ends now, if it took too long over something."""

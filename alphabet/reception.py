@@ -150,7 +150,7 @@ class Reception:
         is_watched = connection.socket in self._traffic.get_map()
         if not (is_watched or connection.is_resting):
             on_ready = functools.partial(self._receive, connection)
-            self._traffic.register(connection.socket, selectors.EVENT_READ, on_ready)
+            self._traffic.register(connection.socket, connection.events, on_ready)
 
     def watch_room(self, connection: Connection) -> None:
         """Read no more; let the host write when the connection takes more."""
@@ -273,6 +273,7 @@ class Reception:
         connection.receive_bytes = min(2 * connection.receive_bytes, RECEIVE_BYTES)
         self._frame(connection, data)
         connection.last_arrival = self.inbox.arrived
+        connection.await_room(self._traffic)
 
     def _frame(self, connection: Connection, data: bytes) -> None:
         """Hand on the whole frames; judge what is left."""

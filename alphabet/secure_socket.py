@@ -115,6 +115,9 @@ class SecureSocket:
             raise ChannelError(errno.EPROTO, channel.fault)
         if channel.is_ended:
             return b""
+        if channel.outgoing:
+            with contextlib.suppress(OSError):
+                self.flush()
         # Plaintext is shorter than its ciphertext.
         room = max(1, size - channel.unfinished_bytes)
         data = self._socket.recv(min(room, self._read_bytes))

@@ -1,19 +1,27 @@
 """Floods over TLS: what one peer can make the server hold, and others wait for."""
 
 import contextlib
+import io
 import os
 import random
 import select
 import socket
 import ssl
+import threading
 from pathlib import Path
 
 import pytest
 
-from alphabet.connection import PARTIAL_BYTES_MAX, RECEIVE_BYTES
+from alphabet.application import Decoder
+from alphabet.arrival import Received
+from alphabet.certificates import Certificates, TlsFiles
+from alphabet.connection import PARTIAL_BYTES_MAX, RECEIVE_BYTES, Limits, Listener
 from alphabet.flood import raise_file_limit
+from alphabet.inbox import Inbox
+from alphabet.journal import Journal
 from alphabet.secure_channel import RECORD_BYTES_MAX, SecureChannel
 from alphabet.secure_socket import SHORT_READ_BYTES, SecureSocket
+from alphabet.sources import Sources
 from alphabet.tls import client_context, server_context
 from tests.authority import HOST, Authority
 from tests.inspection import last_sequence
@@ -28,6 +36,8 @@ HELLO_BYTES = 120_000
 """Less than OpenSSL takes for a hello, much more than a record."""
 HELLO_COUNT = 2 * PARTIAL_BYTES_MAX // HELLO_BYTES
 KERNEL_BYTES = 1 << 18
+CHAIN_COPIES = 100
+"""A chain of 60 KB and more: a client takes 100 KB."""
 VOTE_RECORD_BYTES_MIN = VOTE_BYTES + 5 + 16
 """A vote, with a record's head and seal: RFC 8446, 5.2."""
 
@@ -168,3 +178,38 @@ class TestReads:
             for _ in range(2):
                 with pytest.raises(OSError, match="decryption failed"):
                     secure.recv(RECEIVE_BYTES)
+
+
+class TestFlights:
+    """What the server has to say before hands are shaken."""
+
+    def test_a_long_chain_over_little_room(
+        self, tmp_path: Path, authority: Authority
+    ) -> None:
+        """A chain of certificates that the network takes bit by bit arrives whole."""
+        pair = authority.server
+        chain = tmp_path / "chain.pem"
+        chain.write_bytes(pair.certificate.read_bytes() * CHAIN_COPIES)
+        certificates = Certificates.load(TlsFiles(chain, pair.key))
+        inbox, journal = Inbox(RECEIVE_BYTES), Journal.open(io.StringIO())
+        with socket.create_server((HOST, 0)) as listening, socket.socket() as peer:
+            listening.settimeout(0)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            listener = Listener(listening, 0, Decoder(), certificates)
+            sources = Sources([listener], inbox, Limits(), journal)
+            thread = threading.Thread(target=sources.reception.run)
+            thread.start()
+            try:
+                peer.connect(listening.getsockname())
+                context = client_context(authority.ca)
+                with SecureSocket.connect(peer, context, HOST, SECONDS_MAX) as sender:
+                    sender.sendall(wire([(b"g", 1)]))
+                    wait_until(lambda: not inbox.is_empty, "a vote")
+                    [arrival] = inbox.take(RECEIVE_BYTES)
+                    assert isinstance(arrival, Received)
+            finally:
+                sources.reception.end()
+                thread.join(SECONDS_MAX)
+                sources.reception.waker.close()
+                journal.close()
