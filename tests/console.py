@@ -7,8 +7,8 @@ a line of it alone for any lines.
 
 `alphabet run` and `alphabet receive` stay, as in terminals of their own; what they
 print is looked at in the end too. Ports are the system's, whatever the document says.
-A `kill` is waited for, but for SIGHUP. What is held to the document is standard output,
-and of `alphabet receive` the other as well.
+A `kill` is waited for, but for SIGHUP, and so is what a receiver's file gets. What is
+held to the document is standard output, and of `alphabet receive` the other as well.
 """
 
 import os
@@ -26,6 +26,8 @@ from tests.process import ROOT, SECONDS_MAX, environment, wait_until
 
 PROGRAMS = {"alphabet": "alphabet.cli", "alphabet-replay": "recovery.cli"}
 STAYING = ("alphabet run", "alphabet receive")
+LOOKING = "python3 examples/frames.py read"
+"""Looks at a file that a receiver writes: again, until it is all there."""
 READY = "Application has successfully initialized"
 
 _FENCE = re.compile(
@@ -148,6 +150,8 @@ class Terminal:
                 (self.place / step.name).write_text(step.text)
             elif step.command.startswith(STAYING):
                 self._stay(step)
+            elif step.command.startswith(LOOKING):
+                self._look(step)
             else:
                 self._finish(step)
         for each in self.staying:
@@ -178,10 +182,15 @@ class Terminal:
             self.ports[line.rpartition(":")[2]] = real.rpartition(":")[2]
         shown += map(self._with_ports, step.lines)
 
-    def _finish(self, step: Typed) -> None:
-        over_count = self._over_count()
-        done = subprocess.run(
-            ["bash", "-c", self._with_ports(step.command)],
+    def _look(self, step: Typed) -> None:
+        wait_until(
+            lambda: is_shown(self._run(step.command).stdout.splitlines(), step.lines),
+            f"{step.lines} of {step.command}",
+        )
+
+    def _run(self, command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", self._with_ports(command)],
             cwd=self.place,
             env=self._environment(),
             stdin=subprocess.DEVNULL,
@@ -190,6 +199,10 @@ class Terminal:
             timeout=SECONDS_MAX,
             check=False,
         )
+
+    def _finish(self, step: Typed) -> None:
+        over_count = self._over_count()
+        done = self._run(step.command)
         assert done.returncode == 0, f"{step.command}: {done.stdout}{done.stderr}"
         shown = [self._with_ports(line) for line in step.lines]
         lines = done.stdout.splitlines()

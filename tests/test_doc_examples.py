@@ -36,12 +36,12 @@ class TestExamples:
             terminal.follow(file.read_text())
 
     def test_there_is_one_for_each_job(self) -> None:
-        """The README, each guide and each tutorial, but for one, have some."""
+        """The README, each guide, tutorial and example, but for one, have some."""
         places = {identify(file) for file in GUIDES}
         below = {
             each
             for each in map(identify, DOCUMENTS)
-            if each.startswith(("docs/howto/", "docs/tutorial/"))
+            if each.startswith(("docs/howto/", "docs/tutorial/", "examples/"))
         }
         assert places == (below | {"README.md"}) - {"docs/tutorial/application.md"}
 

@@ -18,7 +18,7 @@ from recovery.cli import replay
 from tests.documents import DOCUMENTS, README, quoted
 from tests.process import ROOT
 
-USERS = [file for file in DOCUMENTS if file.name in {"README.md", "PROTOCOL.md"}]
+USERS = [ROOT / "README.md", ROOT / "docs" / "PROTOCOL.md"]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 GLOSSARY = (ROOT / "docs" / "GLOSSARY.md").read_text(encoding="utf-8")
 PACKAGES = ("alphabet", "log", "recovery")
@@ -58,7 +58,7 @@ def options(*, with_hidden: bool = False) -> list[tuple[str, click.Option]]:
 
 def identify(file: Path) -> str:
     """Name a document in a test's own name."""
-    return file.name
+    return file.relative_to(ROOT).as_posix()
 
 
 every_document = pytest.mark.parametrize("file", DOCUMENTS, ids=identify)

@@ -22,7 +22,7 @@ TOP = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
 def documents() -> list[str]:
     """Name the documents that people write, as paths in the repository."""
-    below = sorted((ROOT / "docs").rglob("*.md"))
+    below = sorted([*(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
     return [*TOP, *(file.relative_to(ROOT).as_posix() for file in below)]
 
 

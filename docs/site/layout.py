@@ -2,8 +2,8 @@
 
 Pure. A place is a path with `/`, relative to the repository or to the site. Documents
 in docs/ lose that directory, those at the top keep their names, but for the README: it
-would be taken for the site's first page. Whatever else a link leads to, as a module, is
-shown on a page of its own.
+would be taken for the site's first page. An example's README takes the example's name.
+Whatever else a link leads to, as a module, is shown on a page of its own.
 """
 
 import posixpath
@@ -28,6 +28,8 @@ def place_of(path: str) -> str:
         return README_PLACE
     if path.endswith(".md") and "/" not in path:
         return path
+    if path.startswith("examples/") and path.endswith("/README.md"):
+        return path.removesuffix("/README.md") + ".md"
     if path.startswith("docs/") and path.endswith((".md", *PICTURES)):
         return path.removeprefix("docs/")
     return f"{SOURCES}/{path}.md"

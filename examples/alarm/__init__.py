@@ -1,0 +1,1 @@
+"""A sliding alarm: a state with a history, for each sensor."""

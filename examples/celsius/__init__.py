@@ -1,0 +1,1 @@
+"""Celsius to Fahrenheit: components made of functions, and binary numbers."""

@@ -1,0 +1,1 @@
+"""Orders and quotes: two pipelines that share a partitioned state."""

@@ -1,0 +1,1 @@
+"""Reverse each text: an application without a state."""

@@ -1,0 +1,1 @@
+"""Count words: several outputs of one event, and a partitioned state."""
