@@ -19,6 +19,7 @@ COMMANDS = {
     "health": "alphabet.health_command:health",
     "bench": "alphabet.bench_command:bench",
     "spark-totals": "alphabet.spark.command:spark_totals",
+    "new": "alphabet.new_command:new",
     "completion": "alphabet.completion_command:completion",
 }
 EXAMPLES = {

@@ -14,6 +14,8 @@ from zipfile import ZipFile
 import pytest
 from hatchling.build import build_wheel
 
+from alphabet.starter import starter_files
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"alphabet", "log", "recovery"}
 
@@ -56,6 +58,13 @@ class TestWheel:
             for path in (ROOT / package).rglob("*.py")
         }
         assert {n for n in wheel.namelist() if n.endswith(".py")} == modules
+
+    def test_it_holds_what_a_new_application_is_made_of(self, wheel: ZipFile) -> None:
+        """Each template of `alphabet new` is in it."""
+        place = ROOT / "alphabet" / "templates"
+        templates = {each.relative_to(ROOT).as_posix() for each in place.iterdir()}
+        assert len(templates) == len(starter_files("tally"))
+        assert templates <= set(wheel.namelist())
 
     def test_it_says_that_it_is_typed(self, wheel: ZipFile) -> None:
         """Type checkers find each package's marker."""
