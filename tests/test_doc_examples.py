@@ -43,7 +43,8 @@ class TestExamples:
             for each in map(identify, DOCUMENTS)
             if each.startswith(("docs/howto/", "docs/tutorial/", "examples/"))
         }
-        assert places == (below | {"README.md"}) - {"docs/tutorial/application.md"}
+        guides = below | {"README.md", "docs/FROM_WALLAROO.md"}
+        assert places == guides - {"docs/tutorial/application.md"}
 
     def test_python_examples(self, tmp_path: Path) -> None:
         """Every fenced Python example runs to its end, beside a server."""

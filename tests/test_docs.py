@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from alphabet import command_line, run_command
+from alphabet import command_line, run_command, wallaroo, wallaroo_options
 from alphabet.cli import COMMANDS, alphabet
 from recovery.cli import replay
 from tests.documents import DOCUMENTS, README, quoted
@@ -254,6 +254,35 @@ class TestNames:
             )
         }
         assert named - targets == set()
+
+
+class TestWallaroo:
+    """The guide for those who come from Wallaroo."""
+
+    GUIDE = " ".join(quoted((ROOT / "docs" / "FROM_WALLAROO.md").read_text()))
+
+    def test_every_call_is_in_it(self) -> None:
+        """Each method of the builder, and each function and config, is named."""
+        methods = [
+            name
+            for name, _ in inspect.getmembers(wallaroo.ApplicationBuilder)
+            if name.islower() and not name.startswith("_")
+        ]
+        configs = [name for name in wallaroo.__all__ if name.endswith("Config")]
+        functions = [name for name in wallaroo.__all__ if "_parse_" in name]
+        wanted = [*methods, *configs, *functions, "serialize", "deserialize"]
+        assert len(wanted) > 15
+        missing = [name for name in wanted if not re.search(rf"\b{name}\b", self.GUIDE)]
+        assert missing == []
+
+    def test_every_option_is_in_it(self) -> None:
+        """Each option of Wallaroo's is named, but for Pony's, which has one row."""
+        taken = [*wallaroo_options.WITH_VALUE, *wallaroo_options.WITHOUT_VALUE]
+        wanted = [names[0] for names in taken if not names[0].startswith("--pony")]
+        missing = [
+            name for name in wanted if not re.search(rf"{name}(?![\w-])", self.GUIDE)
+        ]
+        assert missing == []
 
 
 def _anchors(file: Path) -> set[str]:
