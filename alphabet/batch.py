@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alphabet.framing import Rows
+from alphabet.output_framing import framing_of
 from alphabet.topology import Pipeline, StatefulStep
 from log.block import Records
 
@@ -43,8 +44,11 @@ class BatchMethods:
 
 
 def find_batch_methods(pipeline: Pipeline) -> BatchMethods | None:
-    """Give a pipeline's batch methods, or None where one is missing."""
-    if len(pipeline.steps) != 1:
+    """Give a pipeline's batch methods, or None where one is missing.
+
+    Outputs that are held to a framing are looked at one by one.
+    """
+    if len(pipeline.steps) != 1 or framing_of(pipeline.sink.encoder) is not None:
         return None
     (step,) = pipeline.steps
     if not isinstance(step, StatefulStep) or step.partition_function is not None:

@@ -38,7 +38,11 @@ class Decoder(Protocol[Data_co]):
 
 
 class Encoder(Protocol[Data_contra]):
-    """Make a sink's bytes of outputs."""
+    """Make a sink's bytes of outputs.
+
+    If it has a `framing`, whatever has a decoder's `header_length` and
+    `payload_length`, each output must be one whole frame, or its event fails.
+    """
 
     def encode(self, data: Data_contra, /) -> bytes:
         """Write one output."""

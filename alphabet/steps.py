@@ -13,6 +13,8 @@ from typing import Any
 import attrs
 
 from alphabet.cause import FATAL, StepError
+from alphabet.components import AnyEncoder
+from alphabet.output_framing import framing_of, held_to
 from alphabet.partition import Partition, partition_codec
 from alphabet.state_codec import StateCodec, choose_codec
 from alphabet.topology import Pipeline, StatefulStep, StatelessStep
@@ -38,7 +40,7 @@ class Way:
 
 def bind(pipeline: Pipeline, states: Mapping[str, Any]) -> Way:
     """Bind a pipeline's steps to states, by their names."""
-    encode = pipeline.sink.encoder.encode
+    encode = _encoding(pipeline.sink.encoder)
     links = [_link(step, states) for step in pipeline.steps]
     if any(_is_multi(step) for step in pipeline.steps):
         names = [step.name if _is_multi(step) else None for step in pipeline.steps]
@@ -63,6 +65,16 @@ def codec_of(step: StatefulStep, module: object) -> StateCodec:
     if step.partition_function is None:
         return codec
     return partition_codec(codec, step.keys, step.state_builder.build)
+
+
+def _encoding(encoder: AnyEncoder) -> Callable[[Any], Any]:
+    """Give what writes an output; it is held to the framing that the encoder says."""
+    framing = framing_of(encoder)
+    if framing is None:
+        return encoder.encode
+    return held_to(
+        framing, type(encoder).__name__, lambda data: as_bytes(encoder.encode(data))
+    )
 
 
 def as_bytes(piece: object) -> bytes:

@@ -9,11 +9,12 @@ Pure.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
 from alphabet.address import PORT_MAX
+from alphabet.output_framing import framing_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -92,6 +93,17 @@ def _check_header(
         )
 
 
+def _check_framing(
+    _owner: object, attribute: attrs.Attribute[Any], encoder: AnyEncoder
+) -> None:
+    """Refuse an encoder whose framing cannot cut its outputs."""
+    framing = framing_of(encoder)
+    if framing is not None:
+        has_methods = _Has(("header_length", "payload_length"))
+        has_methods(encoder, attribute.evolve(name="framing"), framing)
+        _check_header(encoder, attribute, cast("AnyDecoder", framing))
+
+
 def name_of(computation: object) -> str:
     """Give what a computation calls itself, else its class's name."""
     name = getattr(computation, "name", None)
@@ -162,7 +174,10 @@ class TCPSinkConfig:
 
     host: str
     port: str = attrs.field(converter=str, validator=_check_port)
-    encoder: AnyEncoder = attrs.field(default=NOT_GIVEN, validator=_Has(("encode",)))
+    encoder: AnyEncoder = attrs.field(
+        default=NOT_GIVEN,
+        validator=attrs.validators.and_(_Has(("encode",)), _check_framing),
+    )
 
 
 class Silence:

@@ -36,6 +36,7 @@ PURE = {
     "alphabet/components.py",
     "alphabet/decorators.py",
     "alphabet/kafka.py",
+    "alphabet/output_framing.py",
     "alphabet/partition.py",
     "alphabet/routing.py",
     "alphabet/state_text.py",

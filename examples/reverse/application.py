@@ -42,6 +42,9 @@ class Reverse:
 class Encoder:
     """Writes frames like those that come in."""
 
+    framing = Decoder()
+    """How outputs are cut: one whose header is wrong never goes out."""
+
     def encode(self, data: str) -> bytes:
         """Write a text as a frame."""
         payload = data.encode()
