@@ -6,7 +6,7 @@ Reads /proc and nothing else.
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -17,6 +17,8 @@ NANOSECONDS = 1_000_000_000
 
 _TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
 _BLOCK_BYTES = 512
+_ENDED = (FileNotFoundError, ProcessLookupError)
+"""What is raised about a process or a thread that has just ended."""
 
 
 @attrs.frozen
@@ -102,10 +104,35 @@ def written_bytes(pid: int) -> int:
 
 
 def _descendants(pid: int) -> Iterator[int]:
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            yield int(child)
-            yield from _descendants(int(child))
+    """Give the processes below one; of what ends meanwhile, nothing is left."""
+    tasks: list[Path] = []
+    with suppress(*_ENDED):
+        tasks += Path(f"/proc/{pid}/task").iterdir()
+    for task in tasks:
+        children = ""
+        with suppress(*_ENDED):
+            children = (task / "children").read_text()
+        for child in map(int, children.split()):
+            yield child
+            yield from _descendants(child)
+
+
+def processor_seconds(pid: int) -> float:
+    """Say how much processor time a process and all its descendants have had.
+
+    In hundredths; of those that have ended, what their parent waited for.
+    """
+    return sum(map(_processor_seconds, (pid, *_descendants(pid))))
+
+
+def _processor_seconds(pid: int) -> float:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except _ENDED:
+        return 0.0
+    # Fields as proc(5) numbers them: utime is 14, cutime 16; the text goes on at 3.
+    used = text[text.rindex(")") + 2 :].split()[11:15]
+    return sum(map(int, used)) * _TICK_SECONDS
 
 
 def thread_times(pid: int) -> list[ThreadTime]:

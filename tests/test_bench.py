@@ -23,7 +23,7 @@ from bench.bare.recount import fill, recount
 from bench.case import Case, MissingPeerError, Turns, Value, choose
 from bench.flooding import flood_case
 from bench.goals import GOALS, Verdict, judge
-from bench.parts import flood
+from bench.parts import flood, spark
 from bench.parts.profile import used
 from bench.peers import redis, running
 from bench.peers.sqlite import Sqlite
@@ -36,8 +36,14 @@ from tests.process import finish
 from tests.votes import outputs
 
 TINY = ("--runs", 1, "--flood-votes", 10_000, "--votes", 10_000, "--round-trips", 10)
-CASES = {"flood": (flood.ALONE, flood.beside_name(flood.ALL_AT_ONCE))}
-"""The cases to try of a part; all at once has in it what each other flood has."""
+CASES = {
+    "flood": (flood.ALONE, flood.beside_name(flood.ALL_AT_ONCE)),
+    "spark": tuple(map(spark.export_name, (spark.LARGE, spark.SMALL))),
+}
+"""The cases to try of a part; all at once has in it what each other flood has.
+
+Those with Spark itself are tried where Java is: `tests/spark/`.
+"""
 
 names = st.text(st.characters(min_codepoint=32, max_codepoint=123), max_size=20)
 numbers = st.floats(0.001, 1e9)

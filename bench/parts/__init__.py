@@ -25,6 +25,7 @@ NAMES = (
     "flood",
     "watched",
     "servers",
+    "spark",
 )
 
 Cases: TypeAlias = Callable[[Plan], AbstractContextManager[list[Case]]]
