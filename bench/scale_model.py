@@ -1,10 +1,10 @@
 """How throughput, delay, disk and network grow with servers: a model in a page.
 
-Pure but for the command, `python -m bench.scale_model --servers 1 2 4`, which reads
-measured values from docs/benchmarks. A stage has a rate for each server; the slowest
-sets the pace, and delays add up. Servers on one machine share its cores, and only that
-part is checked against measurements here; machines of their own are taken not to
-disturb each other, which is not measured.
+Pure but for the command, `python -m bench.scale_model`, which reads measured values
+from docs/benchmarks, and writes its tables into a document if told so. A stage has a
+rate for each server; the slowest sets the pace, and delays add up. Servers on one
+machine share its cores, and only that part is checked against measurements here;
+machines of their own are taken not to disturb each other, which is not measured.
 """
 
 import argparse
@@ -13,8 +13,10 @@ from pathlib import Path
 
 import attrs
 
-from alphabet.figure import format_number
-from bench.parts import disk, servers
+from alphabet.figure import ALPHABET, Figure, format_number
+from bench import spark_lag
+from bench.markdown_table import renew, write_table
+from bench.parts import disk, servers, spark
 from bench.report import Report
 
 RESULTS = Path(__file__).parent.parent / "docs" / "benchmarks"
@@ -24,6 +26,18 @@ MICROSECONDS = 1e6
 VOTE_WIRE_BYTES = 9 * 1500 / 1448
 """A vote's frame with TCP's, IP's and Ethernet's share of full packets."""
 
+SUMMING = {
+    "export": spark.export_name(spark.LARGE),
+    "parquet": spark.room_name(spark.LARGE),
+    "sums": spark.core_name(1),
+    "batch": f"{spark_lag.LONE}, median",
+}
+"""Which figures of part `spark` tell which parameters."""
+
+SERVERS = [1, 2, 4, 10, 100, 1000]
+"""How many servers docs/SCALING.md has rows for."""
+_STAGES_HEAD = "| stage | median | lowest | highest | unit |"
+_CHECK_HEAD = "| servers here | predicted, votes/s | measured, votes/s | error |"
 _GROWTH_HEAD = (
     "| servers | counted, votes/s | summed, votes/s | cores for sums "
     "| delay, s | stored, bytes/vote | network in, MB/s |"
@@ -32,11 +46,21 @@ _GROWTH_HEAD = (
 
 @attrs.frozen
 class Parameter:
-    """A number, and where it is from: a file of results, or `assumed`."""
+    """A number, and where it is from: a file of results, an option, or `assumed`."""
 
     value: float
     unit: str
     source: str
+
+
+ASSUMED = {
+    "export": Parameter(10e6, "votes/s", "assumed"),
+    "parquet": Parameter(2.5, "bytes/vote", "assumed"),
+    "segment_age": Parameter(10, "s", "assumed"),
+    "sums": Parameter(600e3, "votes/s a core", "assumed"),
+    "batch": Parameter(5, "s", "assumed"),
+}
+"""What is taken where neither an option nor a measurement says it."""
 
 
 @attrs.frozen
@@ -52,7 +76,7 @@ class Parameters:
         parquet: Room in segments, in bytes/vote.
         segment_age: The longest a vote waits for its segment's end, in seconds.
         sums: What one core of the summing engine adds up, in votes/s.
-        batch: How long a batch of it takes, in seconds.
+        batch: From a segment that is due to its global total, in seconds.
     """
 
     alone: Parameter
@@ -154,76 +178,103 @@ def check(known: Parameters, medians: Mapping[str, float]) -> list[Check]:
 
 
 def read_medians(results: Path, part: str) -> dict[str, float]:
-    """Give the medians of what is Alphabet's, or the machine's, by their names."""
-    text = (results / f"{part}.json").read_text(encoding="utf-8")
-    return {
-        figure.name: figure.median
-        for figure in Report.from_json(text).figures
-        if figure.subject in {"Alphabet", servers.MACHINE}
-    }
+    """Give the medians of what is Alphabet's, or the machine's, by their names.
+
+    None where the part was not measured.
+    """
+    return {figure.name: figure.median for figure in read_figures(results, part)}
 
 
-def read_parameters(results: Path, assumed: argparse.Namespace) -> Parameters:
-    """Take what is measured from its files, and the rest as it is assumed."""
+def read_figures(results: Path, part: str) -> list[Figure]:
+    """Give the figures of what is Alphabet's, or the machine's, of a part."""
+    file = results / f"{part}.json"
+    if not file.exists():
+        return []
+    return [
+        figure
+        for figure in Report.from_json(file.read_text(encoding="utf-8")).figures
+        if figure.subject in {ALPHABET, servers.MACHINE}
+    ]
+
+
+def read_parameters(results: Path, options: argparse.Namespace) -> Parameters:
+    """Take what an option says, else what is measured, else what is assumed."""
 
     def measured(part: str, name: str, unit: str, scale: float = 1) -> Parameter:
         value = read_medians(results, part)[name]
         return Parameter(value / scale, unit, f"docs/benchmarks/{part}.json")
 
-    def taken(value: float, unit: str) -> Parameter:
-        return Parameter(value, unit, "assumed")
+    def chosen(name: str, guess: Parameter) -> Parameter:
+        given: float | None = getattr(options, name)
+        if given is not None:
+            return Parameter(given, guess.unit, "option")
+        return summing.get(name, guess)
 
+    summing = read_summing(results)
     return Parameters(
         alone=measured("servers", servers.rate_name(1), "votes/s"),
         cost=measured("servers", servers.cost_name(1), "ns/vote"),
         log=measured("disk", disk.FLOOD_DISK, "bytes/vote"),
         lone=measured("latency", LONE_VOTE, "s", MICROSECONDS),
-        export=taken(assumed.export_rate, "votes/s"),
-        parquet=taken(assumed.parquet_bytes, "bytes/vote"),
-        segment_age=taken(assumed.segment_seconds, "s"),
-        sums=taken(assumed.sum_rate, "votes/s a core"),
-        batch=taken(assumed.batch_seconds, "s"),
+        **{name: chosen(name, guess) for name, guess in ASSUMED.items()},
     )
+
+
+def read_summing(results: Path) -> dict[str, Parameter]:
+    """Take what is measured of exports and sums, by the parameters' names."""
+    medians = read_medians(results, "spark")
+    source = "docs/benchmarks/spark.json"
+    return {
+        name: Parameter(medians[figure], ASSUMED[name].unit, source)
+        for name, figure in SUMMING.items()
+        if figure in medians
+    }
 
 
 def describe(
     known: Parameters, growths: Sequence[Growth], checks: Sequence[Check]
-) -> str:
-    """Write what is known, the growth and the check as Markdown tables."""
-    lines = ["| parameter | value | unit | source |", "|---|--:|---|---|"]
+) -> list[str]:
+    """Write what is known, the growth and the check, each as a Markdown table."""
+    rows = []
     for field in attrs.fields(Parameters):
         each: Parameter = getattr(known, field.name)
         name = field.name.replace("_", " ")
-        value = format_number(each.value)
-        lines.append(f"| {name} | {value} | {each.unit} | {each.source} |")
-    lines += [
-        "",
-        _GROWTH_HEAD,
-        "|--:|--:|--:|--:|--:|--:|--:|",
-    ]
+        rows.append([name, format_number(each.value), each.unit, each.source])
+    parameters = write_table("| parameter | value | unit | source |", rows)
+    rows = []
     for growth in growths:
         *cells, network = attrs.astuple(growth)
-        numbers = map(format_number, (*cells, network / 1e6))
-        lines.append(f"| {' | '.join(numbers)} |")
-    lines += ["", "| servers here | predicted, votes/s | measured, votes/s | error |"]
-    lines.append("|--:|--:|--:|--:|")
-    for one in checks:
-        numbers = map(format_number, (one.servers, one.predicted, one.measured))
-        lines.append(f"| {' | '.join(numbers)} | {one.error:+.0%} |")
-    return "\n".join(lines)
+        rows.append(list(map(format_number, (*cells, network / 1e6))))
+    growth_table = write_table(_GROWTH_HEAD, rows)
+    rows = [
+        [
+            *map(format_number, (one.servers, one.predicted, one.measured)),
+            f"{one.error:+.0%}",
+        ]
+        for one in checks
+    ]
+    return [parameters, growth_table, write_table(_CHECK_HEAD, rows)]
+
+
+def describe_stages(figures: Sequence[Figure]) -> str:
+    """Write what was measured on the way from a log to a global total as a table."""
+    rows = []
+    for each in figures:
+        numbers = map(format_number, (each.median, each.lowest, each.highest))
+        rows.append([each.name, *numbers, each.unit])
+    return write_table(_STAGES_HEAD, rows)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the tables."""
+    """Print the tables, or write them into a document."""
     parser = argparse.ArgumentParser("python -m bench.scale_model")
-    parser.add_argument("--servers", type=int, nargs="+", default=[1, 2, 4, 10])
+    parser.add_argument("--servers", type=int, nargs="+", default=SERVERS)
     parser.add_argument("--sum-cores", type=float, help="as many as keep up, if not")
     parser.add_argument("--copies", type=int, default=1, help="of each log")
-    parser.add_argument("--export-rate", type=float, default=10e6, help="votes/s")
-    parser.add_argument("--parquet-bytes", type=float, default=2.5, help="a vote")
-    parser.add_argument("--segment-seconds", type=float, default=10.0)
-    parser.add_argument("--sum-rate", type=float, default=600e3, help="votes/s a core")
-    parser.add_argument("--batch-seconds", type=float, default=5.0)
+    for name, each in ASSUMED.items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=float, help=f"{each.unit}, if not as measured")
+    parser.add_argument("--write", type=Path, help="a document that has the tables")
     options = parser.parse_args(argv)
     if min(options.servers) < 1:
         parser.error("there is 1 server at least")
@@ -233,7 +284,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         for count in options.servers
     ]
     checks = check(known, read_medians(RESULTS, "servers"))
-    print(describe(known, growths, checks))
+    tables = describe(known, growths, checks)
+    if stages := read_figures(RESULTS, "spark"):
+        tables.insert(0, describe_stages(stages))
+    if options.write is None:
+        print("\n\n".join(tables))
+        return
+    document = options.write.read_text(encoding="utf-8")
+    options.write.write_text(renew(document, tables), encoding="utf-8")
 
 
 if __name__ == "__main__":

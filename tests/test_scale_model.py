@@ -1,12 +1,22 @@
 """The model of many servers: its bounds, its growth, and that its tables are true."""
 
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
 import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alphabet.figure import Figure
 from bench.parts import servers
+from bench.report import Report
 from bench.scale_model import (
+    ASSUMED,
+    RESULTS,
+    SUMMING,
     Growth,
     Parameter,
     Parameters,
@@ -14,6 +24,7 @@ from bench.scale_model import (
     grow,
     main,
     on_one_machine,
+    read_parameters,
 )
 from tests.documents import DOCUMENTS
 
@@ -87,13 +98,49 @@ def test_an_error_is_that_of_the_prediction(
 
 
 def test_the_document_has_what_the_command_prints(
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every line of the tables in SCALING.md is what the measurements give now."""
-    main(["--servers", "1", "2", "4", "10", "100", "1000"])
+    """Every table in SCALING.md is what the measurements give now."""
+    main([])
     printed = [line for line in capsys.readouterr().out.splitlines() if line]
     assert len(printed) > len(attrs.fields(Parameters)) + 6 + 3
     assert [line for line in printed if line not in SCALING.splitlines()] == []
+    copy = tmp_path / "SCALING.md"
+    copy.write_text(SCALING)
+    main(["--write", str(copy)])
+    assert copy.read_text() == SCALING
+    main(["--write", str(copy), "--servers", "3"])
+    assert copy.read_text() != SCALING
+
+
+@given(
+    st.dictionaries(st.sampled_from(sorted(SUMMING)), positive),
+    st.dictionaries(st.sampled_from(sorted(ASSUMED)), positive),
+)
+def test_what_is_measured_is_not_assumed(
+    measured: dict[str, float], given_: dict[str, float]
+) -> None:
+    """An option wins over a measurement, and that over what is assumed."""
+    options = argparse.Namespace(**dict.fromkeys(ASSUMED) | given_)
+    figures = [Figure(SUMMING[name], "u", [n]) for name, n in measured.items()]
+    with tempfile.TemporaryDirectory() as name:
+        results = Path(name)
+        for part in ("servers", "disk", "latency"):
+            shutil.copy(RESULTS / f"{part}.json", results)
+        if figures:
+            text = Report("spark", [], "", figures, {}).to_json()
+            (results / "spark.json").write_text(text)
+        known = read_parameters(results, options)
+    for name, guess in ASSUMED.items():
+        found: Parameter = getattr(known, name)
+        if name in given_:
+            expected = given_[name], "option"
+        elif name in measured:
+            expected = measured[name], "docs/benchmarks/spark.json"
+        else:
+            expected = guess.value, "assumed"
+        assert (found.value, found.source, found.unit) == (*expected, guess.unit)
+    assert known.alone.source == "docs/benchmarks/servers.json"
 
 
 def test_columns_are_those_of_a_growth() -> None:

@@ -64,9 +64,9 @@ def sums_name(servers: int) -> str:
     return f"sums, {servers} server{'s' if servers > 1 else ''}"
 
 
-def sums_cost_name(servers: int) -> str:
-    """Give the name of the figure of processor time of sums."""
-    return f"processor time of {sums_name(servers)}"
+def core_name(servers: int) -> str:
+    """Give the name of the figure of votes summed in a second of processor time."""
+    return f"a core's {sums_name(servers)}"
 
 
 @contextmanager
@@ -171,8 +171,8 @@ class _Sums:
                 used = processor_seconds(spark.child.pid) - before
                 if count:
                     yield Value(sums_name(count), "votes/s", stage.votes / seconds)
-                    cost = NANOSECONDS * used / stage.votes
-                    yield Value(sums_cost_name(count), "ns/vote", cost)
+                    rate = stage.votes / used
+                    yield Value(core_name(count), "votes/s a core", rate)
                 spark.check(stage.totals)
 
     def _make(self, place: Path) -> Iterator[tuple[int, _Stage]]:
