@@ -200,6 +200,14 @@ class TestImage:
             assert alphabet.get_command(context, name) is not None
         assert list(given("STOPSIGNAL")) == [signal.SIGTERM.name]
 
+    def test_a_build_keeps_the_health_check(self) -> None:
+        """Each `podman build` that is told of is of the format that has one."""
+        texts = [CONTAINERFILE, (ROOT / "docs" / "INSTALL.md").read_text()]
+        for text in texts:
+            builds = re.findall(r"podman build .*", text)
+            assert builds
+            assert all("--format docker" in each for each in builds)
+
     def test_it_is_nobody(self) -> None:
         """Its user is a number that is not root's, and owns the volume."""
         order = [name for name, _ in instructions()]
