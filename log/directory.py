@@ -145,6 +145,10 @@ class DataDirectory:
         """
         self._require_log()
         is_alone = is_read_only and self._reads_alone(is_offline=is_offline)
+        if not is_alone:
+            self._give_lock_file()
+        if not is_read_only:
+            self._require_leave_to_write()
         store = LmdbStore.open(
             self.log_path,
             is_read_only=is_read_only,
@@ -168,6 +172,8 @@ class DataDirectory:
         """Look at the structure of the log's file; see `tree_store.inspect_file`."""
         self._require_log()
         is_alone = self._reads_alone(is_offline=is_offline)
+        if not is_alone:
+            self._give_lock_file()
         return inspect_file(self.log_path, is_alone=is_alone, progress=progress)
 
     @contextlib.contextmanager
@@ -230,6 +236,33 @@ class DataDirectory:
             reason = f"no leave to read it: {self._way_in('rX')}"
             raise DirectoryError(self.path, reason)
 
+    def _require_leave_to_write(self) -> None:
+        """Raise DirectoryError where a file of the log is there, and not for us."""
+        for file in (self._data_file, self.log_path / LOCK_FILE):
+            if file.exists() and not os.access(file, os.R_OK | os.W_OK):
+                owner, ours = _user(file.stat().st_uid), _user(os.geteuid())
+                reason = f"no leave to write {file.name}, of user {owner}"
+                way = f"run chown -R {ours} {self.path} as root, or become its owner"
+                raise DirectoryError(self.path, f"{reason}: {way}")
+
+    def _give_lock_file(self) -> None:
+        """As root, make LMDB's lock file where it is missing, for the log's owner.
+
+        A tool's would be root's otherwise, and keep the server out.
+        """
+        lock = self.log_path / LOCK_FILE
+        if os.geteuid() or lock.exists():
+            return
+        # Who cannot make it is told so by LMDB, which needs it.
+        with contextlib.suppress(OSError):
+            owner = self._data_file.stat()
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            descriptor = os.open(lock, flags, _FILE_MODE)
+            try:
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+            finally:
+                os.close(descriptor)
+
     def _reads_alone(self, *, is_offline: bool) -> bool:
         """Say whether to read without LMDB's lock file; raise where that is unsafe."""
         lock = self.log_path / LOCK_FILE
@@ -264,15 +297,20 @@ class DataDirectory:
             return "become its owner"
         if uid == os.geteuid():
             return f"give yourself leave (chmod -R u+{modes})"
-        try:
-            return f"become user {pwd.getpwuid(uid).pw_name}"
-        except KeyError:
-            return f"become user {uid}"
+        return f"become user {_user(uid)}"
 
     def release(self) -> None:
         """Let another server have the directory."""
         while self._locks:
             os.close(self._locks.pop())
+
+
+def _user(uid: int) -> str:
+    """Give a user's name, or the number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _is_locked(file: Path) -> bool | None:

@@ -18,6 +18,7 @@ from log.errors import DirectoryError, LockedError, LogError
 from log.lmdb_store import DATA_FILE, LOCK_FILE, LmdbStore
 from log.log import Transaction
 from tests import samples
+from tests.permissions import STRANGER, needs_root
 from tests.process import PYTHON, ROOT, child, environment, finish
 from tests.samples import META
 
@@ -434,6 +435,41 @@ class TestOpen:
         assert not (path / LOG / LOCK_FILE).exists()
         directory.open_log(is_read_only=True).close()
         assert (path / LOG / LOCK_FILE).exists()
+
+    @needs_root
+    @pytest.mark.parametrize("is_read_only", [True, False])
+    def test_root_makes_no_lock_file_of_its_own(
+        self, directory: DataDirectory, *, is_read_only: bool
+    ) -> None:
+        """A lock file that root had to make belongs to the log's owner."""
+        with directory.new_log(META):
+            pass
+        lock = directory.log_path / LOCK_FILE
+        lock.unlink()
+        os.chown(directory.log_path / DATA_FILE, STRANGER, STRANGER)
+        directory.open_log(is_read_only=is_read_only).close()
+        found = lock.stat()
+        lock.unlink()
+        directory.inspect_file()
+        assert lock.stat().st_uid == STRANGER
+        assert (found.st_uid, found.st_gid) == (STRANGER, STRANGER)
+        assert stat.S_IMODE(found.st_mode) == 0o600
+
+    @pytest.mark.parametrize("name", [DATA_FILE, LOCK_FILE])
+    def test_a_file_that_may_not_be_written_is_named(
+        self, directory: DataDirectory, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        """A server that may read a file and not write it says which, and what to do."""
+        with directory.new_log(META):
+            pass
+        real = os.access
+
+        def access(path: Path, mode: int) -> bool:
+            return real(path, mode) and not (path.name == name and mode & os.W_OK)
+
+        monkeypatch.setattr(os, "access", access)
+        with pytest.raises(DirectoryError, match=rf"write {name}, of user .*chown -R"):
+            directory.open_log()
 
     def test_a_failure_lets_go(self, directory: DataDirectory) -> None:
         """A log that cannot be opened is not left open: it can be looked at again."""
