@@ -4,16 +4,20 @@ A batch is planned, then given to be counted, then noted as done. What was plann
 not noted comes again after a crash, with the same files, less those that are gone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 
 import attrs
 import pyarrow.parquet as pq
 
+from alphabet.machine import Machine
 from alphabet.spark.account import Account, Row
 from alphabet.spark.checkpoint import Checkpoint
 from alphabet.spark.counting import Counting
+from alphabet.spark.fold import Fold
+from alphabet.spark.folding import Folding
+from alphabet.spark.outputs_file import OutputsFile
 from alphabet.spark.segment_files import SegmentFiles
 from alphabet.spark.sinks import Sink
 from tests.segments_made import TIME
@@ -38,7 +42,10 @@ def rows_of(path: Path, file: str) -> Iterator[Row]:
 
 @attrs.define
 class SparkModel:
-    """What Spark's own checkpoint knows."""
+    """What Spark's own checkpoint knows.
+
+    `machine` makes the application that each run computes with; None: sums alone.
+    """
 
     segments: Path
     checkpoint: Path
@@ -46,12 +53,14 @@ class SparkModel:
     batches: list[list[str]] = attrs.Factory(list)
     done: int = 0
     said: list[str] = attrs.Factory(list)
+    machine: Callable[[], Machine] | None = None
 
     def run(self, sinks: Sequence[Sink]) -> Account:
         """Count all that is there, as one run of the command does."""
         files = SegmentFiles(self.segments)
         with Checkpoint.claim(self.checkpoint, self.segments) as checkpoint:
-            counting = Counting(files, checkpoint, sinks, self.said.append)
+            say = self.said.append
+            counting = Counting(files, checkpoint, sinks, say, self._folding(files))
             counting.begin()
             while self._plan(files):
                 batch = self.batches[self.done]
@@ -65,6 +74,16 @@ class SparkModel:
                 self.done += 1
             counting.end()
             return checkpoint.account
+
+    @property
+    def outputs(self) -> OutputsFile:
+        """Where the newest batch's outputs are."""
+        return OutputsFile.of(self.checkpoint)
+
+    def _folding(self, files: SegmentFiles) -> Folding | None:
+        if self.machine is None:
+            return None
+        return Folding(Fold(self.machine()), files, self.outputs, self.said.append)
 
     def _plan(self, files: SegmentFiles) -> bool:
         if self.done < len(self.batches):

@@ -77,6 +77,8 @@ PURE = {
     "alphabet/totals_board.py",
     "alphabet/wallaroo.py",
     "alphabet/spark/account.py",
+    "alphabet/spark/fold.py",
+    "alphabet/spark/folded.py",
     "alphabet/spark/ranges.py",
     "alphabet/web/documents.py",
     "alphabet/web/event_frames.py",

@@ -24,6 +24,7 @@ import attrs
 from alphabet.application import TOTAL_MAX
 from alphabet.printing import format_letter
 from alphabet.spark import ranges
+from alphabet.spark.folded import Folded
 from alphabet.spark.ranges import OverlapError, Ranges
 from recovery.segment import Label
 
@@ -123,12 +124,16 @@ class ServerAccount:
 
 @attrs.frozen
 class Account:
-    """What is counted after `batch`, -1 before the first; `files` are that batch's."""
+    """What is counted after `batch`, -1 before the first; `files` are that batch's.
+
+    `folded` is where an application's states stand, None where sums are all there is.
+    """
 
     segments: str
     batch: int = -1
     files: tuple[str, ...] = ()
     servers: Mapping[str, ServerAccount] = attrs.Factory(dict)
+    folded: Folded | None = None
 
     @functools.cached_property
     def totals(self) -> Totals:
@@ -148,8 +153,17 @@ class Account:
             if server.missing
         }
 
-    def add(self, batch: int, additions: Iterable[Addition]) -> "Account":
-        """Count a batch's segments; raises RefusedError, and then counts none."""
+    def add(
+        self,
+        batch: int,
+        additions: Iterable[Addition],
+        total_max: int | None = TOTAL_MAX,
+    ) -> "Account":
+        """Count a batch's segments; raises RefusedError, and then counts none.
+
+        `total_max` is the largest total, inclusive; None: totals are no outputs, and
+        any will do. What is `folded` then is for the caller to say.
+        """
         servers = dict(self.servers)
         ordered = sorted(additions, key=lambda each: each.label.first_sequence)
         for each in ordered:
@@ -157,10 +171,10 @@ class Account:
         files = tuple(sorted(each.file for each in ordered))
         account = Account(self.segments, batch, files, servers)
         for letter, total in account.totals.items():
-            if total > TOTAL_MAX:
+            if total_max is not None and total > total_max:
                 raise RefusedError(
                     f"the total of {format_letter(letter.encode('latin-1'))} would be "
-                    f"{total}, and an output carries {TOTAL_MAX} at most: nothing of "
+                    f"{total}, and an output carries {total_max} at most: nothing of "
                     "this batch is counted"
                 )
         return account
@@ -168,6 +182,9 @@ class Account:
     def encode(self) -> bytes:
         """Write it as JSON with a checksum (CRC-32)."""
         fields = attrs.asdict(self) | {"format_version": FORMAT_VERSION}
+        del fields["folded"]
+        if self.folded is not None:
+            fields["folded"] = self.folded.fields()
         text = json.dumps(fields, sort_keys=True)
         return json.dumps(
             {"checksum": zlib.crc32(text.encode()), "account": text}
@@ -184,7 +201,9 @@ class Account:
             version = fields.pop("format_version")
             if is_whole and version == FORMAT_VERSION:
                 servers = fields.pop("servers").items()
+                folded = fields.pop("folded", None)
                 return cls(
+                    folded=None if folded is None else Folded.of_fields(folded),
                     files=tuple(fields.pop("files")),
                     servers={name: _server_of(**server) for name, server in servers},
                     **fields,

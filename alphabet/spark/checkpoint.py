@@ -3,6 +3,7 @@
 ```
 CHECKPOINT/
   account.json    what is counted, replaced whole with each batch
+  outputs/      of an application: those of the newest batch
   spark/        Spark's checkpoint: which files each batch has
   spark.log     what Spark itself has to say, since the last start
   lock
@@ -15,7 +16,7 @@ done, so a batch that comes again is known by its number. The edge: files.
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -100,16 +101,16 @@ class Checkpoint:
 
     def store(self, account: Account) -> None:
         """Replace the account, durable on return."""
-        replace(self.path / "account.json", account.encode())
+        replace(self.path / "account.json", [account.encode()])
         failpoint.reach("spark.after_store")
         self.account = account
 
 
-def replace(file: Path, data: bytes) -> None:
+def replace(file: Path, pieces: Iterable[bytes | memoryview]) -> None:
     """Give a file these contents, whole or not at all; durable on return."""
     temporary = file.with_name(f".{file.name}.tmp")
     with temporary.open("wb") as stream:
-        stream.write(data)
+        stream.writelines(pieces)
         stream.flush()
         os.fsync(stream.fileno())
     failpoint.reach("spark.before_rename")

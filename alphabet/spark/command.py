@@ -11,13 +11,20 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alphabet import entries
 from alphabet.command_line import CannotServeError, DamageError, option
+from alphabet.loading import ApplicationError, load_machine, offline_arguments
 from alphabet.spark.account import RefusedError
 from alphabet.spark.checkpoint import Checkpoint, CheckpointError
 from alphabet.spark.counting import Counted, Counting
+from alphabet.spark.fold import Fold, FoldError
+from alphabet.spark.folding import Folding
+from alphabet.spark.output_sinks import of_outputs
+from alphabet.spark.outputs_file import OutputsFile
 from alphabet.spark.query import SparkError, TotalsQuery, check_installed, session
 from alphabet.spark.segment_files import SegmentFiles
 from alphabet.spark.sinks import ConsoleSink, Sink, SinkError, parse_sink
+from recovery.errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,6 +92,12 @@ class _SinkType(click.ParamType["Sink"]):
     show_default=True,
     help="Spark's master: here, or spark://HOST:PORT of a cluster.",
 )
+@option(
+    "--application-module",
+    metavar="NAME",
+    help="Compute with this module's application, and send its outputs instead of "
+    "sums.  [default: sums]",
+)
 def spark_totals(  # noqa: PLR0913 - an argument for each option
     *,
     segments: Path,
@@ -93,6 +106,7 @@ def spark_totals(  # noqa: PLR0913 - an argument for each option
     available_now: bool,
     every_seconds: float,
     master: str,
+    application_module: str | None,
 ) -> None:
     """Add up the votes of many servers with Spark, each vote once.
 
@@ -102,15 +116,30 @@ def spark_totals(  # noqa: PLR0913 - an argument for each option
     would count a sequence of a server again is refused.
     """
     wanted = sinks or (ConsoleSink(),)
+    files = SegmentFiles(segments.resolve())
     with _told(), _stopped_by_signals() as stop:
         check_installed()
+        folding = None
+        if application_module is not None:
+            fold = _load_fold(application_module)
+            outputs = OutputsFile.of(checkpoint)
+            folding = Folding(fold, files, outputs, _say)
+            wanted = tuple(of_outputs(sink, outputs) for sink in wanted)
         with Checkpoint.claim(checkpoint, _readable(segments)) as claimed:
-            counting = Counting(SegmentFiles(segments.resolve()), claimed, wanted, _say)
+            counting = Counting(files, claimed, wanted, _say, folding)
             counting.begin()
             with session(master, claimed.spark_log) as spark:
                 query = TotalsQuery(spark, counting, _tell)
                 query.run(stop, None if available_now else every_seconds)
         counting.end()
+
+
+def _load_fold(module_name: str) -> Fold:
+    """Load an application; raises ApplicationError, FoldError."""
+    fold = Fold(load_machine(module_name, offline_arguments(1)))
+    for state in fold.machine.pickled:
+        _say(entries.state_pickled(state=state).text)
+    return fold
 
 
 def _readable(segments: Path) -> Path:
@@ -129,7 +158,14 @@ def _told() -> Iterator[None]:
         yield
     except RefusedError as error:
         raise DamageError(str(error)) from error
-    except (CheckpointError, SinkError, SparkError) as error:
+    except (
+        ApplicationError,
+        CheckpointError,
+        FoldError,
+        SinkError,
+        SparkError,
+        StateError,
+    ) as error:
         raise CannotServeError(str(error)) from error
 
 

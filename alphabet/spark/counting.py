@@ -10,6 +10,7 @@ import attrs
 
 from alphabet.spark.account import Account, Addition, Row, format_missing
 from alphabet.spark.checkpoint import Checkpoint, CheckpointError
+from alphabet.spark.folding import Folding, check_no_application
 from alphabet.spark.segment_files import SegmentFiles
 from alphabet.spark.sinks import Sink
 from log import failpoint
@@ -26,20 +27,29 @@ class Counted:
 
 @attrs.define
 class Counting:
-    """Counts batch by batch; `say` is given lines about the totals' standing."""
+    """Counts batch by batch; `say` is given lines about the totals' standing.
+
+    `folding` is an application that computes what is counted, None for sums alone.
+    """
 
     segments: SegmentFiles
     checkpoint: Checkpoint
     sinks: Sequence[Sink]
     say: Callable[[str], None]
+    folding: Folding | None = None
     _said: set[str] = attrs.Factory(set)
     _lacking: list[str] = attrs.Factory(list)
 
     def begin(self) -> None:
         """Check what is there, and tell the sinks where the totals stand.
 
-        Raises RefusedError, SinkError, OSError.
+        Raises RefusedError, CheckpointError, SinkError, OSError, and of an application
+        FoldError, StateError.
         """
+        if self.folding is None:
+            check_no_application(self.checkpoint.account)
+        else:
+            self.folding.begin(self.checkpoint.account)
         for _ in self.segments.files():
             pass
         self._check_newest()
@@ -48,7 +58,8 @@ class Counting:
     def take(self, batch: int, rows: Iterable[Row]) -> Counted:
         """Count a batch: its account is durable before any sink is told.
 
-        Raises RefusedError and leaves all as it was, CheckpointError, SinkError.
+        Raises RefusedError and leaves all as it was, CheckpointError, SinkError, and
+        of an application FoldError, StateError.
         """
         by_file: dict[str, list[Row]] = {}
         for row in rows:
@@ -68,7 +79,7 @@ class Counting:
             Addition.of(file, found, self.segments.label(file))
             for file, found in by_file.items()
         ]
-        account = before.add(batch, additions)
+        account = self._account_of(before, batch, additions)
         self.checkpoint.store(account)
         self.segments.forget({each.newest for each in account.servers.values()})
         self._show()
@@ -80,6 +91,15 @@ class Counting:
             max((time for time in times if time is not None), default=None),
         )
 
+    def _account_of(
+        self, before: Account, batch: int, additions: Sequence[Addition]
+    ) -> Account:
+        """Count a batch, and let the application compute it once that is allowed."""
+        if self.folding is None:
+            return before.add(batch, additions)
+        account = before.add(batch, additions, None)
+        return attrs.evolve(account, folded=self.folding.take(batch, additions))
+
     def end(self) -> None:
         """Let the sinks know that no more comes; raises SinkError."""
         for sink in self.sinks:
@@ -89,6 +109,8 @@ class Counting:
         account: Account = self.checkpoint.account
         for sink in self.sinks:
             sink.put(account)
+        if self.folding is not None:
+            self.folding.settle(account)
         lacking = format_missing(account.missing)
         for line in lacking:
             if line not in self._lacking:

@@ -6,8 +6,10 @@ totals never go back. The edge: files and sockets.
 
 import contextlib
 import json
+import os
 import socket
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +18,7 @@ import click
 
 from alphabet.address import Address, AddressError, parse_address
 from alphabet.application import Encoder, Votes
+from alphabet.outstanding import outstanding_bytes
 from alphabet.printing import format_letter
 from alphabet.spark.account import Account, Totals
 from alphabet.spark.checkpoint import replace
@@ -23,6 +26,7 @@ from alphabet.spark.checkpoint import replace
 DIAL_SECONDS = 10.0
 """How long a receiver may be away before the command gives up."""
 _PAUSE_SECONDS = 0.1
+_WATCH_SECONDS = 0.002
 
 
 class SinkError(Exception):
@@ -101,7 +105,7 @@ class FilesSink:
         file = self.path / f"{account.batch:020}.json"
         try:
             self.path.mkdir(exist_ok=True)
-            replace(file, _as_json(account))
+            replace(file, [_as_json(account)])
         except OSError as error:
             raise SinkError(f"{file}: {error.strerror or error}") from error
 
@@ -120,19 +124,29 @@ def _as_json(account: Account) -> bytes:
 
 
 @attrs.define
-class TcpSink:
-    """Send the new totals as the tutorial's frames, and all of them on connecting."""
+class Receiver:
+    """A connection to a receiver, dialled again when it breaks."""
 
     address: Address
     _socket: socket.socket | None = None
-    _shown: _Shown = attrs.Factory(_Shown)
 
-    def put(self, account: Account) -> None:
-        """Send what is new; a connection that broke is dialled again."""
+    def send(
+        self, pieces: Callable[[bool], Iterable[bytes]], *, is_awaited: bool = False
+    ) -> None:
+        """Send what `pieces` gives; it is asked again where a connection broke.
+
+        It is told whether the connection is new. With `is_awaited`, the receiver's TCP
+        has all of it on return. Raises SinkError when nothing goes for DIAL_SECONDS.
+        """
         deadline = time.monotonic() + DIAL_SECONDS
         while True:
             try:
-                self._send(account)
+                is_new, connection = self._dialled()
+                for piece in pieces(is_new):
+                    connection.sendall(piece)
+                    deadline = time.monotonic() + DIAL_SECONDS
+                if is_awaited:
+                    _await_taken(connection)
             except OSError as error:
                 self._drop()
                 if time.monotonic() > deadline:
@@ -144,13 +158,13 @@ class TcpSink:
             else:
                 return
 
-    def _send(self, account: Account) -> None:
-        if self._socket is None:
-            place = (self.address.host, self.address.port)
-            self._socket = socket.create_connection(place, timeout=DIAL_SECONDS)
-            self._shown = _Shown()
-        encode = Encoder().encode
-        self._socket.sendall(b"".join(map(encode, self._shown.changed(account))))
+    def _dialled(self) -> tuple[bool, socket.socket]:
+        """Give the connection, and whether it is new."""
+        if self._socket is not None:
+            return False, self._socket
+        place = (self.address.host, self.address.port)
+        self._socket = socket.create_connection(place, timeout=DIAL_SECONDS)
+        return True, self._socket
 
     def _drop(self) -> None:
         if self._socket is not None:
@@ -170,3 +184,42 @@ class TcpSink:
         finally:
             with contextlib.suppress(OSError):
                 self._drop()
+
+
+def _await_taken(connection: socket.socket) -> None:
+    """Wait until the peer's TCP has all that was sent; raises OSError."""
+    least = outstanding_bytes(connection)
+    deadline = time.monotonic() + DIAL_SECONDS
+    while left := outstanding_bytes(connection):
+        if code := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(code, os.strerror(code))
+        if left < least:
+            least, deadline = left, time.monotonic() + DIAL_SECONDS
+        if time.monotonic() > deadline:
+            raise TimeoutError("it reads nothing")
+        time.sleep(_WATCH_SECONDS)
+
+
+@attrs.define
+class TcpSink:
+    """Send the new totals as the tutorial's frames, and all of them on connecting."""
+
+    address: Address
+    _receiver: Receiver = attrs.Factory(
+        lambda self: Receiver(self.address), takes_self=True
+    )
+    _shown: _Shown = attrs.Factory(_Shown)
+
+    def put(self, account: Account) -> None:
+        """Send what is new; a connection that broke is dialled again."""
+        self._receiver.send(lambda is_new: self._frames(account, is_new))
+
+    def _frames(self, account: Account, is_new: bool) -> list[bytes]:  # noqa: FBT001 - as `Receiver` tells it
+        if is_new:
+            self._shown = _Shown()
+        encode = Encoder().encode
+        return [b"".join(map(encode, self._shown.changed(account)))]
+
+    def close(self) -> None:
+        """Half-close, and wait until the receiver has read all and closes too."""
+        self._receiver.close()

@@ -153,9 +153,12 @@ def test_every_vote_counts_once(everything: Programs, seed: int) -> None:
 
 
 def test_what_is_refused(everything: Programs) -> None:
-    """A damaged file is one line; then all goes on, late and old segments included."""
+    """A damaged file is one line; then all goes on, late and old segments included.
+
+    The second run has an application, whose outputs are more than sums.
+    """
     directory = everything.segments / "eu"
-    write_segment(directory, "eu", label_of(3, 4), [("A", 1), ("\xff", 2**32 - 1)])
+    write_segment(directory, "eu", label_of(3, 4), [("A", 998), ("\xff", 2**32 - 1)])
     damaged = write_segment(directory, "eu", label_of(5, 5), [("A", 1)])
     damaged.write_bytes(damaged.read_bytes()[:-9])
     spark = everything.spark("--available-now")
@@ -163,14 +166,15 @@ def test_what_is_refused(everything: Programs) -> None:
     [line] = spark.text.splitlines()
     assert line.startswith(f"alphabet: eu/{damaged.name}: it is no whole Parquet file")
     damaged.unlink()
-    spark = everything.spark("--every-seconds", "0.1")
+    module = ["--application-module", "tests.thousands"]
+    spark = everything.spark("--every-seconds", "0.1", *module)
     wait_until(lambda: "incomplete: server eu lacks 1 to 2" in spark.text, "a gap")
-    hidden, votes = everything.segments / ".late", [("A", 1), ("A", 9)]
-    late = write_segment(hidden, "eu", label_of(1, 2), votes, counted=[1, 0])
+    hidden, votes = everything.segments / ".late", [("A", 2), ("A", 9)]
+    late = write_segment(hidden, "eu", label_of(1, 2), votes, counted=[2, 0])
     os.utime(late, (0, 0))
     hidden.rename(everything.segments / "late")
     wait_until(lambda: "complete: no server lacks" in spark.text, "no gap")
     spark.process.terminate()
     assert spark.wait() == 0, spark.text
-    assert "A => 2\n" in spark.text
+    assert "A => 1000\n" in spark.text
     assert "\\xff => 4294967295\n" in spark.text
