@@ -342,6 +342,18 @@ class TestCheckpoint:
         with pytest.raises(CheckpointError, match="checksum"):
             model(place).run([])
 
+    def test_it_cannot_be_written(self, place: Path) -> None:
+        """An account that the disk does not take is named, and stays as it was."""
+        with Checkpoint.claim(place / "c", place / "s") as checkpoint:
+            before = checkpoint.account
+            (place / "c" / ".account.json.tmp").mkdir()
+            after = attrs.evolve(before, batch=7)
+            with pytest.raises(
+                CheckpointError, match=r"account\.json: it cannot be wr"
+            ):
+                checkpoint.store(after)
+            assert checkpoint.account == before
+
     def test_its_parent_is_missing(self, place: Path) -> None:
         """Only the checkpoint's own directory is made."""
         with pytest.raises(CheckpointError, match="No such file"):

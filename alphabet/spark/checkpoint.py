@@ -100,8 +100,13 @@ class Checkpoint:
         return self.path / "spark.log"
 
     def store(self, account: Account) -> None:
-        """Replace the account, durable on return."""
-        replace(self.path / "account.json", [account.encode()])
+        """Replace the account, durable on return; raises CheckpointError."""
+        file = self.path / "account.json"
+        try:
+            replace(file, [account.encode()])
+        except OSError as error:
+            reason = error.strerror or error
+            raise CheckpointError(f"{file}: it cannot be written: {reason}") from error
         failpoint.reach("spark.after_store")
         self.account = account
 
