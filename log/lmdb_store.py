@@ -43,6 +43,7 @@ from log.lmdb_file import (
 )
 from log.lmdb_page import PageError, TreeRecord
 from log.lmdb_tree import Read, TreeError, TreeFile
+from log.place import Place
 from log.store import BLOCKS, CURSORS, META, REJECTS, STREAMS, TABLES, Change
 
 MAP_BYTES = 1 << 40
@@ -82,8 +83,7 @@ class LmdbStore:
     _environment: lmdb.Environment
     _tables: dict[str, lmdb._Database]
     _descriptor: int
-    _data_file: Path  # Made once: a lone vote waits for it.
-    _file_id: tuple[int, int]
+    _place: Place
     clock: Callable[[], float] = time.monotonic
     _readers_checked_at: float = attrs.field(default=-math.inf, init=False)
     _reading: threading.Lock = attrs.Factory(threading.Lock)
@@ -125,11 +125,11 @@ class LmdbStore:
             # Kept: to read must need no file that is not open yet.
             data_file = path / DATA_FILE
             descriptor = os.open(data_file, os.O_RDONLY | os.O_CLOEXEC)
-            file_id = _file_id(data_file)
+            place = Place(data_file)
         except OSError as error:
             environment.close()
             raise DirectoryError(path, error.strerror or str(error)) from error
-        return cls(path, environment, tables, descriptor, data_file, file_id)
+        return cls(path, environment, tables, descriptor, place)
 
     def commit(self, changes: Sequence[Change], sequence: int) -> None:
         """Apply all changes, durable on return; see `Store.commit`."""
@@ -198,11 +198,7 @@ class LmdbStore:
 
     def _check_place(self, sequence: int) -> None:
         """Raise CommitError unless the next start will find what we write."""
-        try:
-            is_there = _file_id(self._data_file) == self._file_id
-        except OSError:
-            is_there = False
-        if not is_there:
+        if not self._place.is_kept():
             reason = f"{DATA_FILE} was removed, replaced or moved away while in use"
             raise CommitError(self.path, sequence, reason)
 
@@ -349,12 +345,6 @@ def _metas(path: Path, descriptor: int) -> tuple[MetaPage, MetaPage]:
         except LmdbFileError as error:
             failure = error
     raise DamagedError(path, None, str(failure)) from failure
-
-
-def _file_id(data_file: Path) -> tuple[int, int]:
-    """Tell which file is at the data file's place, whatever its name was before."""
-    found = data_file.stat()
-    return found.st_dev, found.st_ino
 
 
 def _begin_reading(environment: lmdb.Environment) -> lmdb.Transaction:
