@@ -66,7 +66,7 @@ class Reception:
     received_bytes: int = attrs.field(default=0, init=False)
     stopped: threading.Event = attrs.field(factory=threading.Event, init=False)
     _connections: set[Connection] = attrs.field(factory=set, init=False)
-    _control: selectors.BaseSelector = attrs.field(
+    _control: selectors.DefaultSelector = attrs.field(
         factory=selectors.DefaultSelector, init=False
     )
     _traffic: selectors.DefaultSelector = attrs.field(
@@ -102,33 +102,37 @@ class Reception:
         """Serve until `end`."""
         self._control.register(self.waker, selectors.EVENT_READ, self.waker.clear)
         self._listen()
-        # One selector inside the other: while reading pauses only wakes are heard.
-        self._control.register(self._traffic, selectors.EVENT_READ, lambda: None)
-        is_reading = True
+        # The inner one reads nothing; it alone is waited for while reading pauses.
+        self._traffic.register(self._control, selectors.EVENT_READ)
         while not self._is_ending:
-            may_read = not (self._is_paused or self._is_stopping or self.inbox.is_full)
-            if may_read and not is_reading:
-                self._control.register(
-                    self._traffic, selectors.EVENT_READ, lambda: None
-                )
-            elif is_reading and not may_read:
-                self._control.unregister(self._traffic)
-            is_reading = may_read
-            seconds = self._rests.seconds_left(self.clock(), TICK_SECONDS)
-            ready = [key for key, _ in self._control.select(seconds)]
-            for key in ready:
-                key.data()
-            self.host.heed()
+            reads = self._wait(self._rests.seconds_left(self.clock(), TICK_SECONDS))
             if self._is_stopping and not self.stopped.is_set():
                 self._stop_reading()
-            has_traffic = any(key.fileobj is self._traffic for key in ready)
-            if has_traffic and not self._is_stopping:
-                self._read_ready()
+            if reads and not self._is_stopping:
+                self._read(reads)
                 self.host.on_read()
                 self.host.heed()
             self._end_rests()
             self._tick()
         self._end()
+
+    @property
+    def _may_read(self) -> bool:
+        return not (self._is_paused or self._is_stopping or self.inbox.is_full)
+
+    def _wait(self, seconds: float) -> list[Callable[[], None]]:
+        """Give what reads of those that are ready; else do what is asked beside."""
+        if self._may_read:
+            reads = [key.data for key, _ in self._traffic.select(seconds)]
+            if reads and all(reads):
+                return reads
+            seconds = 0.0
+        for key, _ in self._control.select(seconds):
+            key.data()
+        self.host.heed()
+        # Asked anew: some of it may be read no more.
+        found = self._traffic.select(0) if self._may_read else ()
+        return [key.data for key, _ in found if key.data]
 
     def _end_rests(self) -> None:
         for connection in self._rests.rested(self.clock()):
@@ -203,9 +207,9 @@ class Reception:
     def _is_heard(self, connection: Connection) -> bool:
         return connection in self._connections and connection.farewell_until is None
 
-    def _read_ready(self) -> None:
-        for key, _ in self._traffic.select(0):
-            key.data()
+    def _read(self, reads: Sequence[Callable[[], None]]) -> None:
+        for read in reads:
+            read()
             if self.inbox.is_full or self._is_stopping:
                 return
 
@@ -367,8 +371,6 @@ class Reception:
     def _end(self) -> None:
         """Let the host end its connections, and those be heard out."""
         self._say(self._lines.due(float("inf")))
-        with contextlib.suppress(KeyError):
-            self._control.unregister(self._traffic)
         self.host.heed()
         self.host.end()
         until = self.clock() + FAREWELL_SECONDS
