@@ -66,12 +66,8 @@ class Reception:
     received_bytes: int = attrs.field(default=0, init=False)
     stopped: threading.Event = attrs.field(factory=threading.Event, init=False)
     _connections: set[Connection] = attrs.field(factory=set, init=False)
-    _control: selectors.DefaultSelector = attrs.field(
-        factory=selectors.DefaultSelector, init=False
-    )
-    _traffic: selectors.DefaultSelector = attrs.field(
-        factory=selectors.DefaultSelector, init=False
-    )
+    _control: selectors.DefaultSelector = attrs.Factory(selectors.DefaultSelector)
+    _traffic: selectors.DefaultSelector = attrs.Factory(selectors.DefaultSelector)
     _partial_bytes: int = attrs.field(default=0, init=False)
     _farewells: set[Connection] = attrs.field(factory=set, init=False)
     _has_told_pause: bool = attrs.field(default=False, init=False)
