@@ -36,7 +36,7 @@ from recovery.follower import ReplacedError
 from recovery.intent import INTENT, read_intent
 from recovery.replay import Replayer, take_snapshot
 from recovery.segment import Plan, Segment
-from recovery.snapshot import Snapshot
+from recovery.snapshot import Snapshot, State
 from recovery.snapshot_directory import SnapshotDirectory
 from recovery.tally import Tally
 from tests.exported import FAILPOINTS, INTENT_FAILPOINTS, names
@@ -636,12 +636,24 @@ class TestTally:
 
     def test_a_snapshot_counts_what_is_lost(self, log: Log, tmp_path: Path) -> None:
         """Behind lost events, it goes on with what a snapshot among them counted."""
-        snapshots = SnapshotDirectory(tmp_path)
+        counted = self.lose(log, tmp_path)
+        tally = Tally(alphabet())
+        list(tally.replay(replayer_of(log, tmp_path, are_gaps_accepted=True), BASE))
+        assert tally.machine.dump() == counted
+
+    def test_a_snapshot_is_no_consent(self, log: Log, tmp_path: Path) -> None:
+        """Lost events are refused also where a snapshot counted them."""
+        self.lose(log, tmp_path)
+        replayed = Tally(alphabet()).replay(replayer_of(log, tmp_path), 10)
+        with pytest.raises(GapError, match="events 11 to 12 are lost"):
+            next(replayed)
+
+    def lose(self, log: Log, snapshots: Path) -> tuple[State, ...]:
+        """Lose two events that a snapshot counted, and give its states."""
         append(log, 2)
         machine = alphabet()
         replayer_of(log, are_gaps_accepted=True).recover(machine)
         machine.replay(0, 11, pack_votes([(b"b", 1), (b"d", 7)]))
-        snapshots.write(take_snapshot(log, machine, 12, machine.dump()))
-        tally = Tally(alphabet())
-        list(tally.replay(replayer_of(log, tmp_path, are_gaps_accepted=True), BASE))
-        assert tally.machine.dump() == machine.dump()
+        states = machine.dump()
+        SnapshotDirectory(snapshots).write(take_snapshot(log, machine, 12, states))
+        return states

@@ -14,11 +14,13 @@ from pathlib import Path
 import attrs
 import pytest
 
+from log.block import Records
 from log.directory import DataDirectory
 from recovery.commands.follow_export import EVERY_SECONDS
+from recovery.segment import Segment
 from tests import toy
 from tests.exported import FAILPOINTS, INTENT_FAILPOINTS, names, rows, summed
-from tests.machines import VOTES_META, append_votes, write_votes
+from tests.machines import VOTES_META, append_records, append_votes, write_votes
 from tests.process import (
     PYTHON,
     ROOT,
@@ -56,6 +58,21 @@ class Following:
             lambda: self.last_sequence() >= sequence or self.process.poll() is not None,
             f"a segment up to {sequence}",
         )
+
+    def lines(self, count: int) -> list[str]:
+        """Wait until it told so many segments, and give the lines."""
+        wait_until(
+            lambda: self.stdout.read_text().count("\n") >= count,
+            f"{count} lines",
+        )
+        return self.stdout.read_text().splitlines()
+
+    def stop(self) -> str:
+        """Tell it to end, fail unless it does in good order, and give its errors."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(SECONDS_MAX) == 0
+        assert self.process.stderr is not None
+        return self.process.stderr.read()
 
     def kill(self) -> None:
         """End it at once, and wait until nothing holds the directory."""
@@ -121,12 +138,8 @@ def test_it_goes_on_until_it_is_told_to_end(data: Path, to: Path) -> None:
         export.wait_for(24)
         with contextlib.closing(DataDirectory(data).open_log()) as log:
             append_votes(log, [(b"z", 26)])
-        export.wait_for(25)
-        export.process.send_signal(signal.SIGTERM)
-        assert export.process.wait(SECONDS_MAX) == 0
-        assert export.process.stderr is not None
-        assert export.process.stderr.read() == ""
-        told = [json.loads(line) for line in export.stdout.read_text().splitlines()]
+        told = [json.loads(line) for line in export.lines(2)]
+        assert export.stop() == ""
     whole = [name for name in names(to) if not name.startswith(".")]
     assert [each["file"] for each in told] == whole
     assert [(each["first_sequence"], each["events"]) for each in told] == [
@@ -141,6 +154,25 @@ def test_it_goes_on_until_it_is_told_to_end(data: Path, to: Path) -> None:
         26,
     )
     assert names(to) == [".next", *whole]
+
+
+def test_lost_events_and_files_are_told(data: Path, to: Path) -> None:
+    """Each segment is a line; what is removed, and what is lost, are errors."""
+    with contextlib.closing(DataDirectory(data).open_log()) as log:
+        append_records(log, Records.gap(3))
+        append_votes(log, [(b"z", 26)])
+    left_over = f".{Segment(1, 2, 'abc').file}.tmp"
+    to.mkdir()
+    (to / left_over).touch()
+    with following(data, to, "--accept-gaps") as export:
+        told = export.lines(1)
+        errors = export.stop()
+    [name] = [name for name in names(to) if not name.startswith(".")]
+    assert told == [f"{name}: 25 events, {(to / name).stat().st_size} bytes"]
+    assert errors.splitlines() == [
+        f"removed {left_over}, which an earlier export left unfinished",
+        "events 25 to 27 are lost: they have no rows",
+    ]
 
 
 def test_sigkill_at_every_failpoint(data: Path, to: Path) -> None:
