@@ -432,9 +432,9 @@ class TestVotes:
         found = [(each.segment.day, each.segment.last_sequence) for each in written]
         assert found == [("2023-11-14", 2), ("2023-11-15", 3)]
 
-    def test_row_groups_are_bounded(self, to: Path) -> None:
+    @pytest.mark.parametrize("sizes", [[1, 1, 1, 25, 2, 7, 9], [4, 3, 2, 4]])
+    def test_row_groups_are_bounded(self, to: Path, sizes: list[int]) -> None:
         """A row group has less than twice the events that fill one, of any blocks."""
-        sizes = [1, 1, 1, 25, 2, 7, 9]
         log = fill(new_log(), [(1, [(b"a", 1)] * size) for size in sizes])
         with small_row_groups(4):
             [written] = export(log, to)

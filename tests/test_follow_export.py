@@ -157,14 +157,15 @@ def test_it_goes_on_until_it_is_told_to_end(data: Path, to: Path) -> None:
 
 
 def test_lost_events_and_files_are_told(data: Path, to: Path) -> None:
-    """Each segment is a line; what is removed, and what is lost, are errors."""
+    """The first look tells its segment, and apart what was removed and is lost."""
     with contextlib.closing(DataDirectory(data).open_log()) as log:
         append_records(log, Records.gap(3))
         append_votes(log, [(b"z", 26)])
     left_over = f".{Segment(1, 2, 'abc').file}.tmp"
     to.mkdir()
     (to / left_over).touch()
-    with following(data, to, "--accept-gaps") as export:
+    words = ("--accept-gaps", "--every-seconds", 3600)
+    with following(data, to, *words) as export:
         told = export.lines(1)
         errors = export.stop()
     [name] = [name for name in names(to) if not name.startswith(".")]
