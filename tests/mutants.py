@@ -78,7 +78,7 @@ TESTS = {
     "recovery/event_columns.py": "export continuous_export",
     "recovery/event_reader.py": "event_reader",
     "recovery/event_text.py": "event_fields event_text",
-    "recovery/export.py": "export",
+    "recovery/export.py": "export export_command continuous_export",
     "recovery/follower.py": "follower",
     "recovery/history.py": "plot",
     "recovery/intent.py": "continuous_export",

@@ -710,6 +710,14 @@ class TestRuns:
         export(log, to)
         assert vote_rows(to) == votes_of(log, 0, 7)
 
+    def test_one_event_before_damage_is_written(self, to: Path) -> None:
+        """As little as one intact event makes a segment."""
+        log = fill(new_log(), [(0, [(b"a", 1)]), (0, [(b"b", 2)])])
+        log.store.commit([Change(BLOCKS, key(2), b"damaged")], 2)
+        with pytest.raises(DamagedError, match="at sequence 2"):
+            export(log, to)
+        assert [row[0] for row in vote_rows(to)] == [1]
+
     @pytest.mark.parametrize("events_max", [1, 2, 4, EVERYTHING])
     @pytest.mark.parametrize("is_by_day", [False, True])
     def test_a_missing_block_is_named(
