@@ -40,6 +40,7 @@ TESTS = {
     "log/lmdb_tree.py": "lmdb_tree store_contract",
     "log/log.py": "log_contract log_damage log_machine",
     "log/memory_store.py": "store_contract log_contract",
+    "log/place.py": "file_place",
     "log/row.py": "row format_doc",
     "log/store.py": "store_contract log_contract",
     "log/tree_store.py": "tree_store",

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from log.place import SECOND_NS, TICK_NS_MAX, WHOLE_TICK_NS_MAX, Place
+from log.place import Place
 
+SECOND_NS = 1_000_000_000
 LONG_NS = 10 * SECOND_NS
 
 
@@ -128,9 +129,9 @@ def stat_at(stamp_ns: int) -> Callable[[str], os.stat_result]:
     ("stamp_ns", "later_ns"),
     [
         (7 * SECOND_NS, 0),
-        (7 * SECOND_NS, WHOLE_TICK_NS_MAX),
+        (7 * SECOND_NS, 2_000_000_000),
         (7 * SECOND_NS + 4_000_000, 0),
-        (7 * SECOND_NS + 4_000_000, TICK_NS_MAX),
+        (7 * SECOND_NS + 4_000_000, 100_000_000),
         (7 * SECOND_NS, -SECOND_NS),
     ],
 )
