@@ -50,14 +50,15 @@ soak: $(READY) ## Run all tests at length: many more examples and crashes
 endurance: $(READY) ## Let everything happen at once for an hour, and print a report
 	$(BIN)/python -m tests.endurance_report $(ARGS)
 
-bench: $(READY) ## Measure everything within an hour, or PART alone; results go to docs/benchmarks
+bench: $(READY) ## Measure everything within an hour, or PART alone; results go to docs
 	$(BIN)/python -m bench $(PART) --output docs/benchmarks $(ARGS)
+	$(BIN)/python -m bench.scale_model --write docs/SCALING.md
 
 bench-quick: $(READY) ## Measure everything in five minutes, or PART alone, and write nothing
 	$(BIN)/python -m bench $(PART) --quick $(ARGS)
 
-bench-peers: $(READY) ## Add the libraries of benchmarks' peers to .venv
-	@$(PIP_INSTALL) --no-build-isolation --editable '.[bench,dev]'
+bench-peers: $(READY) ## Add the libraries of benchmarks' peers, and Spark's, to .venv
+	@$(PIP_INSTALL) --no-build-isolation --editable '.[bench,dev,spark]'
 
 fuzz: $(READY) ## Fuzz every parser with coverage guidance, or TARGET alone, for SECONDS each
 	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev,fuzz]'
