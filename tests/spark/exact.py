@@ -103,6 +103,13 @@ def everything(tmp_path: Path) -> Iterator[Programs]:
         yield found
 
 
+def wait_for_batch(spark: Program) -> None:
+    """Wait until Spark has counted a batch, or has ended."""
+    wait_until(
+        lambda: "batch " in spark.text or spark.process.poll() is not None, "a batch"
+    )
+
+
 def wait_for_segment(sites: list[Site], spark: Program) -> None:
     """Wait until a site has exported more, or Spark has ended."""
     before = sum(site.exported() for site in sites)
@@ -127,6 +134,9 @@ def test_every_vote_counts_once(everything: Programs, seed: int) -> None:
             words += ["--sink", f"files:{place / 'totals'}"]
             for failpoint in chance.sample(FAILPOINTS, RUNS_KILLED):
                 spark = everything.spark(*words, ALPHABET_FAILPOINT=failpoint)
+                # One is killed while Spark starts, which more would only delay.
+                chance.choice(sites).hit()
+                wait_for_batch(spark)
                 while spark.process.poll() is None:
                     chance.choice(sites).hit()
                     wait_for_segment(sites, spark)

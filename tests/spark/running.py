@@ -17,6 +17,8 @@ from tests.process import PYTHON, ROOT, environment
 IS_SOAK = bool(os.environ.get("ALPHABET_SOAK"))
 SECONDS_MAX = 180.0
 """How long anything of Spark may take: on a busy machine it starts slowly."""
+JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""Spark's Java lives for seconds here: compiling more costs more than it gives."""
 _OUTPUT = struct.Struct(">IsQ")
 
 
@@ -76,6 +78,7 @@ class Programs:
     def start(self, *command: object, **variables: str) -> Program:
         """Start a program."""
         said = self.place / f"{len(self.started)}.said"
+        variables = {"JAVA_TOOL_OPTIONS": JAVA_OPTIONS, **variables}
         program = Program.start(said, command, variables)
         self.started.append(program)
         return program
