@@ -366,4 +366,5 @@ def _send(choice: VoteChoice, sender: Sender, target_name: str) -> None:
     if fault:
         raise DamageError(f"{fault_text}nothing was sent")
     if receipt:
-        click.echo(f"sent {sent} votes, all durable")
+        votes = "1 vote, durable" if sent == 1 else f"{sent} votes, all durable"
+        click.echo(f"sent {votes}")

@@ -152,6 +152,14 @@ class TestReceipt:
         assert (result.exit_code, server.received) == (0, b"")
         assert result.stdout == "sent 0 votes, all durable\n"
 
+    def test_one_vote_is_one(self, tmp_path: Path) -> None:
+        """A single vote is told of as one."""
+        (tmp_path / "one").write_bytes(VOTE)
+        with served(give_receipt) as server:
+            result = run_send(tmp_path / "one", "--to", server.address)
+        assert (result.exit_code, server.received) == (0, VOTE)
+        assert result.stdout == "sent 1 vote, durable\n"
+
     @pytest.mark.parametrize(
         ("behave", "cause"),
         [
