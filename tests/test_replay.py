@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from log import failpoint
 from log.block import Block, Records, Tail
 from log.errors import DamagedError, ForeignError
 from log.log import BASE_KEY, Log, Transaction
@@ -133,6 +134,15 @@ class TestEquality:
         kept.write_snapshot(2, lambda it: attrs.evolve(it, block_checksum=0xBAD))
         with pytest.raises(AheadError):
             kept.recover()
+
+    def test_each_block_is_an_instant(
+        self, kept: Kept, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A recovery can be made to end behind each block that it replays."""
+        seen: list[str] = []
+        monkeypatch.setattr(failpoint, "handler", seen.append)
+        kept.replayer().recover(toy.machine())
+        assert seen == ["recover.block"] * 4
 
     def test_a_machine_may_be_used_again(self, kept: Kept) -> None:
         """What a machine did before has no part in the state at the log's base."""
