@@ -57,6 +57,8 @@ def choose_base(
     GapError for lost events below it that nobody has agreed to.
     """
     log = replayer.log
+    # A server that went on may have removed all snapshots up to the end we knew.
+    log.refresh()
     behind = [(cursor.sequence, name) for name, cursor in log.cursors().items()]
     end = (log.tail.sequence, None)
     bound, slowest = min([end, *behind], key=lambda place: place[0])

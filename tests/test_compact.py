@@ -290,6 +290,14 @@ class TestChoice:
         kept.write_snapshot(4)
         assert choose_base(kept.replayer(), toy.machine()).sequence == 4
 
+    def test_beside_a_server_that_went_on(self, kept: Kept) -> None:
+        """Snapshots that came since the log was opened serve, once older ones went."""
+        kept.log.commit(Transaction(forgotten=("slow", "fast")))
+        replayer = Replayer(Log.open(kept.log.store), kept.snapshots)
+        kept.append((0, [b"m10", b"m11"]))
+        kept.write_snapshot(11)
+        assert choose_base(replayer, toy.machine()).sequence == 11
+
     def test_damaged_ones_give_way(self, kept: Kept) -> None:
         """A damaged file is passed over, and stays where it is."""
         kept.write_snapshot(4)
