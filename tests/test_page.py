@@ -1,5 +1,6 @@
 """The page of a real server, asked over HTTP."""
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -17,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from alphabet.command_line import HostNameType
 from alphabet.web.gate import SECURITY_HEADERS
+from alphabet.web.past import Past
 from tests.process import (
     ANY,
     Server,
@@ -146,6 +148,29 @@ def test_totals_are_exact(server: Server) -> None:
     assert past == {"sequence": 3, "totals": tally(VOTES[:3])}
     letter = {"sequence": 4, "letter": "\xe9", "total": 4}
     assert ask(server, "/votes/%e9").document == letter
+
+
+def children() -> list[str]:
+    """Give the processes that this one has started and not waited for."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return [child for each in lists for child in each.read_text().split()]
+
+
+def test_no_child_outlives_who_asked(tmp_path: Path) -> None:
+    """Who is stopped while a child replays has waited for its end."""
+
+    async def stop() -> None:
+        asked = asyncio.create_task(Past(tmp_path).totals_at(0))
+        before = children()
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert children() != before, "it waits for the child's answer"
+        asked.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asked
+        assert children() == before
+
+    asyncio.run(asyncio.wait_for(stop(), WAIT_SECONDS))
 
 
 def test_unchanged_totals_are_not_sent_again(server: Server) -> None:

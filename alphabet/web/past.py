@@ -82,6 +82,8 @@ class Past:
             with contextlib.suppress(ProcessLookupError):
                 # Its own child ends with it.
                 child.kill()
+            # Else asyncio says so, where the loop ends before the child has.
+            await child.wait()
         if child.returncode:
             lines = said.decode(errors="replace").splitlines()
             raise PastError(lines[-1] if lines else f"exit code {child.returncode}")
