@@ -132,9 +132,10 @@ class Reception:
 
     def _end_rests(self) -> None:
         for connection in self._rests.rested(self.clock()):
+            if not self._is_heard(connection):
+                continue  # It was closed meanwhile: no selector may be asked for it.
             # One whose answers wait for room is watched once they are said.
-            is_said = connection.socket not in self._control.get_map()
-            if self._is_heard(connection) and is_said:
+            if connection.socket not in self._control.get_map():
                 self.watch(connection)
 
     def say(self, entry: Entry) -> None:

@@ -206,11 +206,23 @@ def _events(thing: object) -> int:
     return found.events()
 
 
+class KeyMap(dict[object, selectors.SelectorKey]):
+    """What a selector waits for; to ask for what is closed raises ValueError."""
+
+    def __contains__(self, thing: object) -> bool:
+        """Say whether it is waited for."""
+        found = super().__contains__(thing)
+        is_closed = isinstance(thing, Socket) and thing.end and thing.end.is_closed
+        if is_closed and not found:
+            raise ValueError("Invalid file descriptor: -1")
+        return found
+
+
 @attrs.define(eq=False)
 class Selector:
     """As `selectors.DefaultSelector`, one inside the other too."""
 
-    _keys: dict[object, selectors.SelectorKey] = attrs.Factory(dict)
+    _keys: KeyMap = attrs.Factory(KeyMap)
     _process: Process = attrs.Factory(lambda: running.process)
 
     def register(self, thing: Any, events: int, data: object = None) -> None:  # noqa: ANN401
