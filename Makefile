@@ -21,8 +21,8 @@ run: $(READY) ## Run the server
 demo: $(READY) ## Count a file of votes through a crash, and show that the totals agree
 	$(BIN)/alphabet demo $(ARGS)
 
-test: $(READY) ## Run all tests, two files at a time
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
+test: $(READY) ## Run all tests
+	$(BIN)/pytest $(ARGS)
 
 format: $(READY) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix-only --quiet
