@@ -14,7 +14,7 @@ from tests.campaign import ConnectorRound
 from tests.plain_campaign import PlainRound
 
 IS_SOAK = bool(os.environ.get("ALPHABET_SOAK"))
-ROUNDS = 900 if IS_SOAK else 8
+ROUNDS = 900 if IS_SOAK else 5
 PLAIN_ROUNDS = 100 if IS_SOAK else 2
 FIRST_SEED = random.randrange(2**32)
 

@@ -35,7 +35,7 @@ from tests.votes import (
 )
 
 IS_SOAK = bool(os.environ.get("ALPHABET_SOAK"))
-CRASHES = 500 if IS_SOAK else 20
+CRASHES = 500 if IS_SOAK else 10
 CRASHES_PER_LOG = 5
 VOTES = 150_000
 STRETCHES = (1, 10, 1000, 20_000)
