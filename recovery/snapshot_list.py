@@ -34,6 +34,8 @@ BEYOND = "ahead"
 ASIDE = "set aside"
 FAULTS = frozenset({DAMAGED, DIFFERENT, BEYOND})
 """What keeps a snapshot from being one to trust."""
+LOOKS_MAX = 10
+"""How often one looks for a snapshot that stays until it is read."""
 
 _ASIDE_NAME = re.compile(
     rf"(\d{{20}}){re.escape(SUFFIX)}"
@@ -76,7 +78,18 @@ class SnapshotList:
 
         Raises DamagedError or ForeignError where there is no base to begin from.
         """
-        sequences = sorted(self.directory.sequences())
+        found: list[Listed] = []
+        for _ in range(LOOKS_MAX):
+            sequences = sorted(self.directory.sequences())
+            found = self._look_at_all(sequences)
+            # A server that removed all of them meanwhile has newer ones.
+            if found or not sequences:
+                break
+        found += self._aside()
+        return sorted(found, key=lambda listed: (listed.sequence, listed.file.name))
+
+    def _look_at_all(self, sequences: list[int]) -> list[Listed]:
+        """Look at snapshots in use, in order, and leave out those that have gone."""
         # A server may go on: the log has the blocks of all that were there by now.
         try:
             self.log.refresh()
@@ -85,12 +98,12 @@ class SnapshotList:
         if self.machine is not None:
             self.replayer.begin_at_base(self.machine)
         self._reached = self.log.base.sequence
-        found = [*self._aside()]
+        found = []
         for sequence in sequences:
             # The server that it belongs to may have removed it meanwhile.
             with contextlib.suppress(FileNotFoundError):
                 found.append(self._look_at(sequence))
-        return sorted(found, key=lambda listed: (listed.sequence, listed.file.name))
+        return found
 
     @property
     def log(self) -> Log:

@@ -360,6 +360,24 @@ class TestBesideAServer:
                 is_over.set()
                 sender.join()
 
+    def test_all_were_removed_meanwhile(self, tmp_path: Path) -> None:
+        """A server that removed all it had has newer ones, which are listed."""
+        store = BusyStore()
+        kept = Kept.create(store, tmp_path / "snapshots")
+        kept.append((0, [b"m1", b"m2", b"m3"]))
+        kept.write_snapshot(3)
+        replayer = Replayer(Log.open(store), kept.snapshots)
+
+        def go_on() -> None:
+            store.between = lambda: None
+            kept.append((0, [b"m4"]))
+            kept.write_snapshot(4)
+            kept.snapshots.file(3).unlink()
+
+        store.between = go_on
+        [listed] = SnapshotList(replayer, toy.machine()).run()
+        assert (listed.sequence, listed.standing) == (4, "sound")
+
     @settings(max_examples=settings().max_examples // 4)
     @given(st.lists(batches, min_size=1, max_size=4), st.data())
     def test_the_log_goes_on(
