@@ -37,6 +37,14 @@ def numbers(held: Ranges) -> list[int]:
     return [n for first, last in held for n in range(first, last + 1)]
 
 
+def _ranges_of(known: set[int]) -> Ranges:
+    """Hold some numbers."""
+    held: Ranges = ()
+    for number in known:
+        held = ranges.add(held, (number, number))
+    return held
+
+
 def rows_of(
     label: Label, totals: dict[str, int], server: str | None = "eu"
 ) -> list[Row]:
@@ -61,9 +69,9 @@ def rows_of(
 def addition(
     first: int, last: int, totals: dict[str, int], server: str = "eu", name: str = ""
 ) -> Addition:
-    """Give what a segment adds."""
+    """Give what a segment adds; each server has a log of its own."""
     file = name or f"{server}/{first}"
-    return Addition(file, server, label_of(first, last), totals)
+    return Addition(file, server, label_of(first, last, f"log-{server}"), totals)
 
 
 class TestRanges:
@@ -87,12 +95,21 @@ class TestRanges:
             assert ranges.count(held) == len(known)
             assert all(low[1] + 1 < high[0] for low, high in itertools.pairwise(held))
 
+    @given(st.sets(FEW), st.sets(FEW))
+    def test_what_is_shared(self, some: set[int], others: set[int]) -> None:
+        """The first range shared has the first number in both, and only such."""
+        first, second = (_ranges_of(known) for known in (some, others))
+        shared = ranges.first_shared(first, second)
+        both = some & others
+        assert (shared is None) == (not both)
+        if shared is not None:
+            assert shared[0] == min(both)
+            assert set(numbers((shared,))) <= both
+
     @given(st.sets(FEW))
     def test_what_is_missing(self, known: set[int]) -> None:
         """All from 1 to the last that is not held is missing."""
-        held: Ranges = ()
-        for number in known:
-            held = ranges.add(held, (number, number))
+        held = _ranges_of(known)
         whole = set(range(1, max(known, default=0) + 1))
         assert numbers(ranges.missing(held)) == sorted(whole - known)
 
@@ -194,6 +211,22 @@ class TestAccount:
         ]
         with pytest.raises(RefusedError, match=r"eu/restored: events 4 to 5 of .*'eu'"):
             account.add(1, parts)
+
+    def test_a_log_under_two_names(self) -> None:
+        """A batch that has events of another server's log is refused whole."""
+        account = Account("/s").add(0, [addition(1, 5, {"A": 1})])
+        label = label_of(4, 8, "log-eu")
+        copied = Addition("copy/4", "copy", label, {"A": 1})
+        with pytest.raises(RefusedError, match=r"copy/4: events 4 to 5 of log .*'eu'"):
+            account.add(1, [copied])
+        with pytest.raises(RefusedError, match="events 4 to 5 of log"):
+            Account("/s").add(0, [addition(1, 5, {"A": 1}), copied])
+
+    def test_a_log_that_goes_on_under_another_name(self) -> None:
+        """A log's later events count under another name: none of them is twice."""
+        account = Account("/s").add(0, [addition(1, 5, {"A": 1})])
+        renamed = Addition("new/6", "new", label_of(6, 8, "log-eu"), {"A": 1})
+        assert account.add(1, [renamed]).totals == {"A": 2}
 
     def test_the_largest_total(self) -> None:
         """A total over all servers goes up to what an output carries, and not above."""

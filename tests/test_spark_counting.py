@@ -236,11 +236,19 @@ class TestRestored:
         spark = model(place)
         spark.run([])
         (place / "s" / "eu" / label_file(1, 2)).unlink()
-        write_segment(place / "s" / "us", "us", label_of(1, 1), [("A", 1)])
+        write_segment(place / "s" / "us", "us", label_of(1, 1, "log-us"), [("A", 1)])
         spark.run([])
         newest = f"eu/{label_file(1, 2)}"
         [line] = [line for line in spark.said if "gone" in line]
         assert line.startswith(f"server eu: {newest}, the last that was counted")
+
+    def test_under_another_name(self, place: Path) -> None:
+        """A log that comes under a second name is refused, and not added twice."""
+        spark = model(place)
+        spark.run([])
+        write_segment(place / "s" / "again", "again", label_of(1, 3), [("A", 1)] * 3)
+        with pytest.raises(RefusedError, match=r"^again/.* 1 to 2 of log .*'eu'"):
+            spark.run([])
 
     def test_a_segment_copied(self, place: Path) -> None:
         """A copy of a counted segment elsewhere is refused."""
@@ -363,7 +371,7 @@ class TestCheckpoint:
         """An account is refused with notes of Spark's that begin anew."""
         spark = model(place)
         spark.run([])
-        write_segment(place / "s" / "us", "us", label_of(1, 1), [("A", 1)])
+        write_segment(place / "s" / "us", "us", label_of(1, 1, "log-us"), [("A", 1)])
         spark.batches.clear()
         spark.done = 0
         with pytest.raises(CheckpointError, match="not kept together"):
@@ -409,7 +417,7 @@ class TestSinks:
         """New totals are printed, each once."""
         spark = model(place)
         spark.run([console := ConsoleSink()])
-        write_segment(place / "s" / "us", "us", label_of(1, 1), [("\xff", 5)])
+        write_segment(place / "s" / "us", "us", label_of(1, 1, "log-us"), [("\xff", 5)])
         spark.run([console])
         assert capsys.readouterr().out == "A => 1\nB => 2\n\\xff => 5\n"
 
@@ -419,7 +427,7 @@ class TestSinks:
         thread.start()
         spark = model(place)
         spark.files_max = 1
-        write_segment(place / "s" / "us", "us", label_of(1, 1), [("A", 5)])
+        write_segment(place / "s" / "us", "us", label_of(1, 1, "log-us"), [("A", 5)])
         spark.run([TcpSink(receiver.address)])
         spark.run([TcpSink(receiver.address)])
         thread.join()

@@ -167,6 +167,7 @@ class Account:
         servers = dict(self.servers)
         ordered = sorted(additions, key=lambda each: each.label.first_sequence)
         for each in ordered:
+            _check_log(servers, each)
             servers[each.server] = _counted(servers.get(each.server), each)
         files = tuple(sorted(each.file for each in ordered))
         account = Account(self.segments, batch, files, servers)
@@ -217,6 +218,22 @@ class Account:
         )
 
 
+def _check_log(servers: Mapping[str, ServerAccount], new: Addition) -> None:
+    """Raise RefusedError if another server counts events of the same log."""
+    log_id = new.label.log_id
+    for name, server in servers.items():
+        if name == new.server or server.label.log_id != log_id:
+            continue
+        if (shared := ranges.first_shared(server.held, new.held)) is not None:
+            first, last = shared
+            raise RefusedError(
+                f"{new.file}: events {first} to {last} of log {log_id} are counted "
+                f"already, as server {name!r}, and this says {new.server!r}: a log "
+                "has one name, also once it was restored from a backup. Take the "
+                "file away"
+            )
+
+
 def _counted(before: ServerAccount | None, new: Addition) -> ServerAccount:
     """Count a segment of a server; raises RefusedError."""
     held: Ranges = before.held if before else ()
@@ -228,7 +245,7 @@ def _counted(before: ServerAccount | None, new: Addition) -> ServerAccount:
                 f"{new.file}: events {error.first} to {error.last} of server "
                 f"{new.server!r} are counted already, from another file: was the "
                 "server restored from an old backup, or is its name used twice? Take "
-                "the file away, or give the server another name"
+                "the file away; a second server of this name needs one of its own"
             ) from error
     totals = dict(before.totals) if before else {}
     for letter, counted in new.totals.items():

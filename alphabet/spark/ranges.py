@@ -40,6 +40,16 @@ def add(held: Ranges, new: Range) -> Ranges:
     return (*before, (first, last), *behind)
 
 
+def first_shared(held: Ranges, others: Ranges) -> Range | None:
+    """Give the first range that both have, or None where they share nothing."""
+    both = (
+        (max(low, first), min(high, last))
+        for low, high in held
+        for first, last in others
+    )
+    return next((each for each in both if each[0] <= each[1]), None)
+
+
 def without(whole: Range, gaps: Ranges) -> Ranges:
     """Take gaps, in order and within it, out of a range."""
     left: list[Range] = []

@@ -98,8 +98,8 @@ class SegmentFiles:
         if label != server.label:
             raise RefusedError(
                 f"{server.newest} was counted with other contents: server {name!r} was "
-                "restored from an old backup, and went on otherwise. Give it another "
-                "name and directory, or count all anew with another --checkpoint"
+                "restored from an old backup, and went on otherwise. Bring back the "
+                "file that was counted, or count all anew with another --checkpoint"
             )
         return None
 
