@@ -53,6 +53,9 @@ class Witness:
             assert account.totals[letter] >= total
         self.totals = dict(account.totals)
 
+    def renew(self, account: Account) -> None:
+        """Nobody comes anew."""
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -223,6 +226,9 @@ class TestRestored:
                 del account
                 votes = [("A", 1), ("B", 9)]
                 write_segment(directory, "eu", label_of(1, 2, checksum=7), votes)
+
+            def renew(self, account: Account) -> None:
+                pass
 
             def close(self) -> None:
                 pass
@@ -455,6 +461,44 @@ class TestSinks:
         [frames] = [list(OUTPUT.iter_unpack(each)) for each in receiver.heard]
         assert frames[:2] == [(9, b"A", frames[0][2]), (9, b"B", 2)]
         assert frames[-1] in {(9, b"A", 4), (9, b"B", 2)}
+
+    def test_a_receiver_that_comes_between_batches(
+        self, place: Path, receiver: Receiver
+    ) -> None:
+        """One that closed and listens again has all totals before the next batch."""
+        account = model(place).run([])
+        sink = TcpSink(receiver.address)
+        sink.put(account)
+        sink.renew(account)
+        with receiver.listener.accept()[0] as first:
+            assert first.recv(1024)
+        thread = threading.Thread(target=receiver.take, args=(1,))
+        thread.start()
+        sink.renew(account)
+        sink.close()
+        thread.join()
+        assert [list(OUTPUT.iter_unpack(each)) for each in receiver.heard] == [
+            [(9, b"A", 1), (9, b"B", 2)]
+        ]
+
+    def test_a_receiver_that_closed_before_a_batch(
+        self, place: Path, receiver: Receiver
+    ) -> None:
+        """What comes after a receiver closed goes to the next, and not nowhere."""
+        account = model(place).run([])
+        sink = TcpSink(receiver.address)
+        sink.put(account)
+        with receiver.listener.accept()[0] as first:
+            assert first.recv(1024)
+        thread = threading.Thread(target=receiver.take, args=(1,))
+        thread.start()
+        vote = Addition("f", "eu", label_of(3, 3), {"A": 1})
+        sink.put(account.add(1, [vote]))
+        sink.close()
+        thread.join()
+        assert [list(OUTPUT.iter_unpack(each)) for each in receiver.heard] == [
+            [(9, b"A", 2), (9, b"B", 2)]
+        ]
 
     def test_a_receiver_that_is_away(
         self, place: Path, monkeypatch: pytest.MonkeyPatch

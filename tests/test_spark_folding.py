@@ -72,6 +72,9 @@ class Witness:
         assert self.kept.setdefault(account.batch, data) == data
         self.batches.append(account.batch)
 
+    def renew(self, account: Account) -> None:
+        """Nobody comes anew."""
+
     def close(self) -> None:
         """Nothing is open."""
 

@@ -100,6 +100,11 @@ class Counting:
         account = before.add(batch, additions, None)
         return attrs.evolve(account, folded=self.folding.take(batch, additions))
 
+    def renew(self) -> None:
+        """Let the sinks look after receivers between batches; raises SinkError."""
+        for sink in self.sinks:
+            sink.renew(self.checkpoint.account)
+
     def end(self) -> None:
         """Let the sinks know that no more comes; raises SinkError."""
         for sink in self.sinks:

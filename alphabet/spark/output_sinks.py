@@ -52,6 +52,9 @@ class OutputsConsoleSink:
             click.echo(_format(piece), nl=False)
         self._batch = account.batch
 
+    def renew(self, account: Account) -> None:
+        """Nobody comes anew."""
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -82,6 +85,9 @@ class OutputsFilesSink:
         except OSError as error:
             raise SinkError(f"{file}: {error.strerror or error}") from error
 
+    def renew(self, account: Account) -> None:
+        """Nobody comes anew."""
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -106,6 +112,9 @@ class OutputsTcpSink:
             return
         self.receiver.send(lambda _is_new: self.outputs.read(account), is_awaited=True)
         self._batch = account.batch
+
+    def renew(self, account: Account) -> None:
+        """Nothing is sent again: what all totals are, only the application knows."""
 
     def close(self) -> None:
         """Half-close, and wait until the receiver has read all and closes too."""

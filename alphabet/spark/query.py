@@ -141,7 +141,7 @@ class TotalsQuery:
         query = self._start(every_seconds)
         try:
             while not stop.wait(_POLL_SECONDS) and query.isActive:
-                pass
+                self._renew()
             with self._turn:
                 self._is_over = True
             query.stop()
@@ -185,6 +185,18 @@ class TotalsQuery:
             .trigger(**trigger)
             .start()
         )
+
+    def _renew(self) -> None:
+        """Let the sinks look after their receivers, if no batch is under way."""
+        if not self._turn.acquire(blocking=False):
+            return
+        try:
+            self.counting.renew()
+        except BaseException:
+            self._is_over = True
+            raise
+        finally:
+            self._turn.release()
 
     def _take(self, frame: "DataFrame", batch: int) -> None:
         began = time.monotonic()

@@ -7,6 +7,7 @@ totals never go back. The edge: files and sockets.
 import contextlib
 import json
 import os
+import select
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -38,6 +39,10 @@ class Sink(Protocol):
 
     def put(self, account: Account) -> None:
         """Show the totals of an account; raises SinkError."""
+        ...
+
+    def renew(self, account: Account) -> None:
+        """Show all totals to a receiver that came anew; raises SinkError."""
         ...
 
     def close(self) -> None:
@@ -88,6 +93,9 @@ class ConsoleSink:
         for vote in self._shown.changed(account):
             click.echo(f"{format_letter(vote.letter)} => {vote.votes}")
 
+    def renew(self, account: Account) -> None:
+        """Nobody comes anew."""
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -108,6 +116,9 @@ class FilesSink:
             replace(file, [_as_json(account)])
         except OSError as error:
             raise SinkError(f"{file}: {error.strerror or error}") from error
+
+    def renew(self, account: Account) -> None:
+        """Nobody comes anew."""
 
     def close(self) -> None:
         """Nothing is open."""
@@ -158,8 +169,19 @@ class Receiver:
             else:
                 return
 
+    @property
+    def is_lost(self) -> bool:
+        """Say whether a receiver closed its connection, or it broke."""
+        if self._socket is None:
+            return False
+        poll = select.poll()
+        poll.register(self._socket, select.POLLRDHUP)
+        return bool(poll.poll(0))
+
     def _dialled(self) -> tuple[bool, socket.socket]:
         """Give the connection, and whether it is new."""
+        if self.is_lost:
+            self._drop()
         if self._socket is not None:
             return False, self._socket
         place = (self.address.host, self.address.port)
@@ -213,6 +235,11 @@ class TcpSink:
     def put(self, account: Account) -> None:
         """Send what is new; a connection that broke is dialled again."""
         self._receiver.send(lambda is_new: self._frames(account, is_new))
+
+    def renew(self, account: Account) -> None:
+        """Dial a receiver that went away again, and send it all totals."""
+        if self._receiver.is_lost:
+            self.put(account)
 
     def _frames(self, account: Account, is_new: bool) -> list[bytes]:  # noqa: FBT001 - as `Receiver` tells it
         if is_new:
