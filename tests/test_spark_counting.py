@@ -6,6 +6,8 @@ import os
 import shutil
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -533,3 +535,21 @@ class TestSinks:
         """Anything else is no sink."""
         with pytest.raises(ValueError, match=r"console, files:DIR|no address"):
             parse_sink(text)
+
+
+SAYS = """
+import logging, pathlib, sys
+from alphabet.spark.query import log_in
+log_in(pathlib.Path(sys.argv[1]))
+logging.error("Exception while sending command.")
+"""
+
+
+def test_what_py4j_logs(tmp_path: Path) -> None:
+    """What py4j logs by itself goes to the log of Spark, and not to the user."""
+    file = tmp_path / "spark.log"
+    done = subprocess.run(
+        [sys.executable, "-c", SAYS, file], capture_output=True, check=True, timeout=30
+    )
+    assert done.stderr == b""
+    assert "Exception while sending command." in file.read_text()

@@ -6,6 +6,7 @@ decimal(38,0), which no number of votes in a batch can pass.
 """
 
 import contextlib
+import logging
 import os
 import shutil
 import sys
@@ -70,6 +71,7 @@ def session(master: str, spark_log: Path) -> "Iterator[SparkSession]":
         builder = builder.config(name, value)
     try:
         with _standard_error_in(spark_log):
+            log_in(spark_log)
             found = builder.getOrCreate()
     except (PySparkException, *_java_errors()) as error:
         raise SparkError(
@@ -82,6 +84,14 @@ def session(master: str, spark_log: Path) -> "Iterator[SparkSession]":
         # Java may be gone before us, by the same signal.
         with contextlib.suppress(*_java_errors()):
             found.stop()
+
+
+def log_in(spark_log: Path) -> None:
+    """Let Python's side of Spark log to a file, from now on until the process ends.
+
+    It has much to say where a signal to the whole group ended Java before us.
+    """
+    logging.basicConfig(filename=spark_log, level=logging.ERROR)
 
 
 def _settings(master: str) -> dict[str, str]:
@@ -111,7 +121,9 @@ def _standard_error_in(file: Path) -> Iterator[None]:
     standard_error = 2
     kept = os.dup(standard_error)
     try:
-        with file.open("wb") as stream:
+        # Java keeps this descriptor, and is not the only one that writes.
+        file.write_bytes(b"")
+        with file.open("ab") as stream:
             os.dup2(stream.fileno(), standard_error)
         yield
     finally:
