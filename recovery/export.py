@@ -103,6 +103,10 @@ class ExportDirectory:
             return None
         file = self.path / newest.file
         check_log(self.path, newest.log_id, log)
+        if not file.exists():
+            raise ExportError(
+                f"{file} is gone: bring it back, or start again to write it anew"
+            )
         try:
             label = read_label(file, form)
         except ParquetFileError as error:

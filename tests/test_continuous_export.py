@@ -436,6 +436,16 @@ class TestRefusals:
         assert file.read_bytes() == before
         assert rows(to) == expected(log, VOTES_META.log_id)
 
+    def test_a_newest_that_goes_while_it_runs(self, log: Log, to: Path) -> None:
+        """A segment that is gone at a later look is called that, and not damaged."""
+        with running(log, to) as export:
+            [written] = export.catch_up(replayer_of(log))
+            (to / written.segment.file).unlink()
+            with pytest.raises(ExportError, match=r"\.parquet is gone: bring it back"):
+                list(export.catch_up(replayer_of(log)))
+        [again] = look(log, to)
+        assert again.segment == written.segment
+
     def test_a_plain_export(self, log: Log, to: Path) -> None:
         """Files of other columns are not mixed with segments."""
         plan = Plan(VOTES_META.log_id, False, EVERYTHING, partial(block_holding, log))  # noqa: FBT003 - by size
