@@ -1,8 +1,8 @@
 """Cut a byte stream into frames: a header that tells a payload's length, the payload.
 
 Sans-IO: a `FrameReader` is fed bytes as they come and hands back whole payloads. It
-imports no sockets, no clocks and nothing of ours, and it knows nothing of votes: what
-a header means is said by the decoder's `payload_length`.
+imports no sockets and no clocks, of ours only what tells a cause, and it knows nothing
+of votes: what a header means is said by the decoder's `payload_length`.
 
 Invariants:
     - Frames come out in stream order, each once, however the stream was cut.
@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
+
+from alphabet.cause import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -285,7 +287,7 @@ class FrameReader:
             except (MemoryError, RecursionError):
                 raise
             except Exception as error:  # noqa: BLE001 - it is the application's code
-                cause = f"payload_length raised {error!r}"
+                cause = f"payload_length raised {describe(error)}"
                 fault = FrameFault(self._position + start, cause, header)
                 break
             if not isinstance(length, int) or not 0 <= length <= frame_bytes_max:

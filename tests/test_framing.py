@@ -436,12 +436,30 @@ class TestFaults:
 
         reader = new_reader(payload_length)
         assert feed(reader, [VOTE + b"ba", b"d!" + VOTE]) == [(0, VOTE[4:])]
-        cause = r"payload_length raised KeyError('no\nlength')"
+        cause = r"payload_length raised KeyError: 'no\nlength'"
         assert reader.fault == FrameFault(9, cause, b"bad!")
         reader = new_reader(payload_length)
         assert feed(reader, [VOTE + b"bad!" * 100]) == [(0, VOTE[4:])]
         assert reader.fault == FrameFault(9, cause, b"bad!")
         assert reader.partial_bytes == 0
+
+    def test_what_is_raised_need_not_tell_itself(self) -> None:
+        """An error whose own `repr` raises is told by its class, and no longer."""
+
+        class MuteError(Exception):
+            def __repr__(self) -> str:
+                raise ValueError
+
+            __str__ = __repr__
+
+        def payload_length(_header: bytes) -> int:
+            raise MuteError
+
+        reader = new_reader(payload_length)
+        assert feed(reader, [VOTE]) == []
+        assert reader.fault == FrameFault(
+            0, "payload_length raised MuteError", VOTE[:4]
+        )
 
     @pytest.mark.parametrize("error", [MemoryError, RecursionError, KeyboardInterrupt])
     def test_what_is_not_the_peers_fault_is_raised(
