@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 
 from alphabet.address import PORT_MAX
+from alphabet.cause import FATAL, describe
 from alphabet.output_framing import framing_of
 
 if TYPE_CHECKING:
@@ -75,6 +76,18 @@ def _either(method: str) -> list[str]:
     return method.split(" or ")
 
 
+def _called(method: str, component: object) -> object:
+    """Call a component's method; what that raises is the author's mistake."""
+    try:
+        return getattr(component, method)()
+    except FATAL:
+        raise
+    except Exception as error:
+        raise WallarooParameterError(
+            f"{method}() of {type(component).__name__} raised {describe(error)}"
+        ) from error
+
+
 NOT_GIVEN: Any = object()
 """Stands for a decoder or encoder that the older calls name beside the address."""
 
@@ -85,7 +98,7 @@ def _check_header(
     """Refuse a decoder whose headers cannot be cut from a stream."""
     if decoder is NOT_GIVEN:
         return
-    length = decoder.header_length()
+    length = _called("header_length", decoder)
     if type(length) is not int or not 1 <= length <= HEADER_BYTES_MAX:
         raise WallarooParameterError(
             f"header_length() of {type(decoder).__name__} returned {length!r};"
@@ -109,7 +122,7 @@ def name_of(computation: object) -> str:
     name = getattr(computation, "name", None)
     if name is None:
         return type(computation).__name__
-    told = name() if callable(name) else name
+    told = _called("name", computation) if callable(name) else name
     if not isinstance(told, str):
         raise WallarooParameterError(
             f"name() of {type(computation).__name__} returned {told!r}; give a text"
@@ -152,7 +165,7 @@ class TCPSourceConfig:
         decoder: Makes data of the bytes.
     """
 
-    host: str
+    host: str = attrs.field(validator=check_text)
     port: str = attrs.field(converter=str, validator=_check_port)
     decoder: AnyDecoder = attrs.field(
         default=NOT_GIVEN,
@@ -172,7 +185,7 @@ class TCPSinkConfig:
         encoder: Makes bytes of the outputs.
     """
 
-    host: str
+    host: str = attrs.field(validator=check_text)
     port: str = attrs.field(converter=str, validator=_check_port)
     encoder: AnyEncoder = attrs.field(
         default=NOT_GIVEN,
@@ -223,6 +236,14 @@ class StatefulStep:
         default=None, validator=attrs.validators.optional(_Has(("partition",)))
     )
     keys: tuple[Hashable, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse keys that no function chooses from."""
+        if self.keys and self.partition_function is None:
+            raise WallarooParameterError(
+                f"the state {self.state_name!r} has partition keys, and its"
+                " partition_function is None; give what has a method partition"
+            )
 
     @property
     def name(self) -> str:

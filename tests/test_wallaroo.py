@@ -54,6 +54,26 @@ class Misnamed(Reverse):
         return 5
 
 
+class Raising(Reverse):
+    """A computation, and a decoder, that cannot even say what they are."""
+
+    def name(self) -> str:
+        """Raise."""
+        raise KeyError("no\nname")
+
+    def header_length(self) -> int:
+        """Raise."""
+        raise KeyError("no\nlength")
+
+    def payload_length(self, _bs: bytes) -> int:
+        """Do nothing."""
+        return 0
+
+    def decode(self, bs: bytes) -> bytes:
+        """Do nothing."""
+        return bs
+
+
 def partitioned(keys: Any) -> ApplicationBuilder:  # noqa: ANN401
     """Return a builder whose pipeline has a partition with these keys."""
     return opened().to_state_partition(
@@ -208,6 +228,32 @@ class TestApplicationBuilder:
                     5,  # type: ignore[arg-type]
                 ),
                 "state_name of a StatefulStep is 5; give a text",
+            ),
+            (
+                lambda: opened().to(Raising),
+                r"name\(\) of Raising raised KeyError: 'no\\nname'",
+            ),
+            (
+                lambda: TCPSourceConfig("h", "1", Raising()),
+                r"header_length\(\) of Raising raised KeyError: 'no\\nlength'",
+            ),
+            (
+                lambda: TCPSourceConfig(5, "1", Decoder()),  # type: ignore[arg-type]
+                "the host of a TCPSourceConfig is 5; give a text",
+            ),
+            (
+                lambda: TCPSinkConfig(None, "1", Encoder()),  # type: ignore[arg-type]
+                "the host of a TCPSinkConfig is None; give a text",
+            ),
+            (
+                lambda: opened().to_state_partition(
+                    AddVotes(),
+                    LetterStateBuilder(),
+                    "state",
+                    None,  # type: ignore[arg-type]
+                    [1],
+                ),
+                "the state 'state' has partition keys, and its partition_function is",
             ),
             (lambda: partitioned("abc"), "the partition keys are a str; give a list"),
             (lambda: partitioned([]), "there are no partition keys"),
