@@ -19,6 +19,7 @@ from click.core import ParameterSource
 
 from alphabet.address import Address, AddressError, parse_address
 from alphabet.allocator import keep_freed_memory
+from alphabet.ending import ending_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -267,7 +268,7 @@ def run_command(
         # What began the program may have left Ctrl-C to the system.
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        code = command.main(words, program, standalone_mode=False)
+        code = _result(command, words, program)
         stdout.flush()
     except click.exceptions.Exit as ending:
         code = ending.exit_code
@@ -292,6 +293,17 @@ def run_command(
             click.echo(f"{program}: {_system_failure(error)}", err=True)
             code = CannotServeError.exit_code
     return code if isinstance(code, int) else 0
+
+
+def _result(command: click.Command, words: list[str] | None, program: str) -> object:
+    """Give what a command returns; CannotServeError if an application ends it."""
+    try:
+        return command.main(words, program, standalone_mode=False)
+    except BaseException as error:
+        line = ending_line(error)
+        if line is None:
+            raise
+        raise CannotServeError(line) from error
 
 
 def _drop_output(stdout: TextIO) -> None:

@@ -213,10 +213,14 @@ class Machine:
                         piece = as_bytes(piece)
                     pieces.append(piece)
                     end += len(piece)
-            except FATAL:
+            except FATAL as error:
+                error.add_note(f"event {sequence}")
                 raise
             except Exception as error:  # noqa: BLE001 - it is the application's code
                 failures.append(Failure(sequence, reason, describe(error)))
+            except BaseException as error:
+                error.add_note(f"event {sequence}")
+                raise
             ends.append(end)
             if marked and capture_from is not None and sequence >= capture_from:
                 capture = Capture(sequence, self.dump())
@@ -309,10 +313,14 @@ class Machine:
             try:
                 _, flag = run(value)
                 marked = bool(flag)
-            except FATAL:
+            except FATAL as error:
+                error.add_note(f"event {sequence}")
                 raise
             except Exception:  # noqa: BLE001 - it failed so when it was live
                 failed.append(sequence)
+            except BaseException as error:
+                error.add_note(f"event {sequence}")
+                raise
         self.is_marked = marked
         return failed
 

@@ -35,6 +35,7 @@ PURE = {
     "alphabet/cause.py",
     "alphabet/components.py",
     "alphabet/decorators.py",
+    "alphabet/ending.py",
     "alphabet/kafka.py",
     "alphabet/output_framing.py",
     "alphabet/partition.py",
