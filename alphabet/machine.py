@@ -25,7 +25,7 @@ from alphabet.batch import (
     find_batch_methods,
     slices,
 )
-from alphabet.cause import FATAL, describe
+from alphabet.cause import FATAL, StepError, describe
 from alphabet.framing import Rows
 from alphabet.outputs import Outputs
 from alphabet.state_codec import PICKLE, StateCodec
@@ -217,7 +217,8 @@ class Machine:
                 error.add_note(f"event {sequence}")
                 raise
             except Exception as error:  # noqa: BLE001 - it is the application's code
-                failures.append(Failure(sequence, reason, describe(error)))
+                told = error if reason == "compute" else self._named(pipeline, error)
+                failures.append(Failure(sequence, reason, describe(told)))
             except BaseException as error:
                 error.add_note(f"event {sequence}")
                 raise
@@ -228,6 +229,12 @@ class Machine:
         self.is_marked = marked
         outputs = Outputs(first_sequence, b"".join(pieces), ends, pipeline)
         return Computed(outputs, failures, capture)
+
+    def _named(self, pipeline: int, error: Exception) -> Exception:
+        """Give what an encoder raised its name, unless it has one."""
+        encoder = self.definition.pipelines[pipeline].sink.encoder
+        is_named = isinstance(error, StepError)
+        return error if is_named else StepError(type(encoder).__name__, error)
 
     def has_batch(self, pipeline: int) -> bool:
         """Say whether a pipeline can take events in batches."""

@@ -48,8 +48,9 @@ def small_bounds() -> Iterator[None]:
 
 
 def only(component: object, *names: str) -> Any:  # noqa: ANN401 - as it is asked for
-    """Give a component that has these of its attributes, and no others."""
-    return SimpleNamespace(**{name: getattr(component, name) for name in names})
+    """Give a component of its class's name, with these attributes and no others."""
+    kind = type(type(component).__name__, (SimpleNamespace,), {})
+    return kind(**{name: getattr(component, name) for name in names})
 
 
 def without_batch_methods(machine: Machine) -> Machine:

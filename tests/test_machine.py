@@ -236,7 +236,9 @@ class TestCompute:
         live, replayed = parts.machine(), parts.machine()
         computed = live.compute(0, 1, [b"a"], capture_from=1)
         replayed.replay(0, 1, Records.pack([b"a"]))
-        assert computed.failures == [Failure(1, "encode", "ValueError: no")]
+        assert computed.failures == [
+            Failure(1, "encode", "SimpleNamespace: ValueError: no")
+        ]
         assert computed.capture is not None
         assert live.is_marked
         assert replayed.is_marked

@@ -357,8 +357,8 @@ class TestMistakes:
             [failure] = computed.failures
             assert failure.reason == "encode"
             kind = type(returned).__name__
-            expected = f"ReturnShapeError: encode returned {kind}, not bytes"
-            assert failure.cause == expected
+            cause = f"ReturnShapeError: encode returned {kind}, not bytes"
+            assert failure.cause == f"SimpleNamespace: {cause}"
 
     @pytest.mark.parametrize("fatal", [MemoryError, RecursionError, SystemExit])
     def test_a_fatal_error_goes_up(self, fatal: type[BaseException]) -> None:
