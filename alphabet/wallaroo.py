@@ -22,6 +22,7 @@ from alphabet.address_arguments import (
     tcp_parse_input_addrs,
     tcp_parse_output_addrs,
 )
+from alphabet.cause import FATAL, describe
 from alphabet.components import (
     AnyComputation,
     AnyDecoder,
@@ -299,11 +300,15 @@ class ApplicationBuilder:
             computation, type | FunctionComputation | FunctionMultiComputation
         ):
             kind = type(computation).__name__
+            if not _is_computation(computation):
+                raise WallarooParameterError(
+                    f"{caller} takes a computation's class, not {computation!r}"
+                )
             raise WallarooParameterError(
                 f"{caller} takes a computation's class, not an instance of {kind};"
                 f" give it {kind}"
             )
-        pipeline.steps.append(StatelessStep(computation()))
+        pipeline.steps.append(StatelessStep(_made(caller, computation)))
         return self
 
     def _add_stateful(self, pipeline: _OpenPipeline, step: StatefulStep) -> Self:
@@ -343,6 +348,23 @@ class ApplicationBuilder:
                 f"the pipeline {self._open.name!r} has no sink;"
                 f" call to_sink before {caller}, or done for none"
             )
+
+
+def _is_computation(computation: object) -> bool:
+    return hasattr(computation, "compute") or hasattr(computation, "compute_multi")
+
+
+def _made(caller: str, computation: Callable[[], AnyComputation]) -> AnyComputation:
+    """Make a computation of its class, which is called without arguments."""
+    try:
+        return computation()
+    except FATAL:
+        raise
+    except Exception as error:
+        name = getattr(computation, "__name__", type(computation).__name__)
+        raise WallarooParameterError(
+            f"{caller} cannot make a {name}: {name}() raised {describe(error)}"
+        ) from error
 
 
 def _check_config(caller: str, config: object, wanted: type) -> None:

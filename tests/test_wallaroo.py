@@ -54,6 +54,14 @@ class Misnamed(Reverse):
         return 5
 
 
+class Needing(Reverse):
+    """A computation that is not made without arguments."""
+
+    def __init__(self, length: int) -> None:
+        """Take one."""
+        self.length = length
+
+
 class Raising(Reverse):
     """A computation, and a decoder, that cannot even say what they are."""
 
@@ -228,6 +236,14 @@ class TestApplicationBuilder:
                     5,  # type: ignore[arg-type]
                 ),
                 "state_name of a StatefulStep is 5; give a text",
+            ),
+            (
+                lambda: opened().to(Needing),  # type: ignore[arg-type]
+                r"to cannot make a Needing: Needing\(\) raised TypeError: .* 'length'",
+            ),
+            (
+                lambda: opened().to(None),  # type: ignore[arg-type]
+                "to takes a computation's class, not None",
             ),
             (
                 lambda: opened().to(Raising),
