@@ -204,8 +204,7 @@ class Machine:
             reason = "compute"
             marked = False
             try:
-                output, flag = run(value)
-                marked = bool(flag)
+                output, marked = run(value)
                 if output is not None:
                     reason = "encode"
                     piece = encode(output)
@@ -318,8 +317,7 @@ class Machine:
         for sequence, value in enumerate(values, first_sequence):
             marked = False
             try:
-                _, flag = run(value)
-                marked = bool(flag)
+                _, marked = run(value)
             except FATAL as error:
                 error.add_note(f"event {sequence}")
                 raise

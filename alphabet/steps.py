@@ -19,7 +19,7 @@ from alphabet.partition import Partition, partition_codec
 from alphabet.state_codec import StateCodec, choose_codec
 from alphabet.topology import Pipeline, StatefulStep, StatelessStep
 
-Run = Callable[[Any], tuple[Any, Any]]
+Run = Callable[[Any], tuple[Any, bool]]
 """Takes a value; gives the output, None for none, and whether the event is marked."""
 
 
@@ -125,7 +125,7 @@ def _stateful(
     state: Any,  # noqa: ANN401 - a state is the application's
     method: str,
 ) -> Run:
-    def run(value: Any) -> tuple[Any, Any]:  # noqa: ANN401 - see Run
+    def run(value: Any) -> tuple[Any, bool]:  # noqa: ANN401 - see Run
         try:
             returned = compute(value, state)
         except FATAL:
@@ -137,9 +137,20 @@ def _stateful(
                 f"{method} returned {_shape(returned)}, not (output, True or False)"
             )
             raise StepError(name, wrong)
-        return returned
+        output, flag = returned
+        return output, flag if type(flag) is bool else _truth(name, flag)
 
     return run
+
+
+def _truth(name: str, flag: object) -> bool:
+    """Say whether a flag that is no bool stands for True; raises StepError."""
+    try:
+        return bool(flag)
+    except FATAL:
+        raise
+    except Exception as error:
+        raise StepError(name, error) from error
 
 
 def _partitioned(

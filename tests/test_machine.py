@@ -199,7 +199,7 @@ class TestCompute:
 
         machine = Parts(computes=(giver((b"a", Flag())),)).machine()
         computed = machine.compute(0, 1, [b"a"], capture_from=1)
-        assert computed.failures == [Failure(1, "compute", "ValueError: neither")]
+        assert computed.failures == [Failure(1, "compute", "part: ValueError: neither")]
         assert computed.outputs.data == b""
         machine.replay(0, 2, Records.pack([b"a"]))
         assert not machine.is_marked

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -301,6 +302,13 @@ class TestMistakes:
         [cause] = causes(machine(builder), 1)
         assert cause.startswith(f"add up: ReturnShapeError: compute returned {shape},")
         assert cause.endswith("not (output, True or False)")
+
+    def test_a_flag_that_is_neither_true_nor_false(self) -> None:
+        """A flag that has no truth, as of an array, fails its event by its step."""
+        flag = np.array([True, False])
+        builder = begun().to_stateful(returning((1, flag)), TotalBuilder(), "s")
+        [cause] = causes(machine(builder), 1)
+        assert cause.startswith("add up: ValueError: The truth value of an array")
 
     @pytest.mark.parametrize("returned", ["abc", 5, {1: 2}, iter([1])])
     def test_many_that_are_no_list(self, returned: object) -> None:
