@@ -149,7 +149,7 @@ def send_spread_streams(  # noqa: PLR0913 - as the command has them
     """
     stamp = choice.stamp()
     try:
-        name = choice.stream_name() if stream.name is None else stream.name
+        name = stream.name_of(choice)
     except VoteInputError as error:
         raise DamageError(f"{choice.name}: {error}; nothing was sent") from error
     shares = []

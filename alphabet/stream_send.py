@@ -55,13 +55,21 @@ class StreamChoice:
     cookie: bytes = attrs.field(repr=False)
     context: ssl.SSLContext | None = None
 
+    def name_of(self, choice: VoteChoice) -> bytes:
+        """Give the stream's name, made from the votes if it has none.
+
+        Raises:
+            VoteInputError: It has none, and something in the votes is no vote.
+        """
+        return choice.stream_name() if self.name is None else self.name
+
     def client(self, choice: VoteChoice) -> ConnectorClient:
         """Make the client that sends these votes.
 
         Raises:
             VoteInputError: They have no name yet, and something in them is no vote.
         """
-        name = choice.stream_name() if self.name is None else self.name
+        name = self.name_of(choice)
         number = stable_id(name) if self.stream_id is None else self.stream_id
         instance = os.fsencode(self.instance or new_instance())
         is_prefix = choice.messages is not None
