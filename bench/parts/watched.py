@@ -30,7 +30,6 @@ ALONE = "a flood, nobody at the page"
 WATCHED = f"a flood, {WATCHERS} watchers and a scraper"
 SCRAPE_SECONDS = 1.0
 
-_SHARE = 2
 _READ_BYTES = 1 << 16
 _OK = b"HTTP/1.1 200 "
 _REQUEST = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -39,7 +38,7 @@ _REQUEST = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 @contextmanager
 def cases(plan: Plan) -> Iterator[list[Case]]:
     """Give a case with nobody there, and one with everybody."""
-    load = load_of(plan.votes // _SHARE)
+    load = load_of(plan.votes)
     yield [
         Case(name, partial(_measure, plan, load, name, watchers))
         for name, watchers in ((ALONE, 0), (WATCHED, WATCHERS))
