@@ -17,6 +17,8 @@ import attrs
 from alphabet.keepalive import keep_alive
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from alphabet.certificates import Certificates
     from alphabet.components import AnyDecoder
     from alphabet.framing import FrameFault, FrameReader
@@ -83,6 +85,8 @@ class Listener:
 class Connection:
     """One sender: its socket, its framing, and since when a frame is unfinished.
 
+    `watched_by` waits for its socket, at most one at a time: a selector that is asked
+    for a socket it does not know costs a formatted error, two system calls among it.
     `farewell_until` is set once nothing more is said or heard: its socket closes then,
     or when the peer closes. `secure` is the socket where it speaks TLS, which is to be
     agreed on until `agree_until`; `sealed_bytes` is what that holds. `refused` counts
@@ -105,6 +109,7 @@ class Connection:
     doubted_reads: int = DOUBTED_READS
     last_arrival: int = 0
     is_resting: bool = False
+    watched_by: selectors.BaseSelector | None = None
 
     @classmethod
     def open(
@@ -143,12 +148,28 @@ class Connection:
         waits = self.secure is not None and bool(self.secure.channel.outgoing)
         return selectors.EVENT_READ | (selectors.EVENT_WRITE if waits else 0)
 
+    def watch(
+        self,
+        selector: selectors.BaseSelector,
+        events: int,
+        on_ready: Callable[[], None],
+    ) -> None:
+        """Be waited for by a selector; nobody does yet."""
+        selector.register(self.socket, events, on_ready)
+        self.watched_by = selector
+
+    def unwatch(self) -> None:
+        """Be neither read nor written any more, if it was."""
+        if self.watched_by is not None:
+            self.watched_by.unregister(self.socket)
+            self.watched_by = None
+
     def await_room(self, traffic: selectors.BaseSelector) -> None:
         """Be read in `traffic`, if it is, also when the peer takes more of that."""
-        if self.secure is None or self.secure.fileno() < 0:
+        if self.secure is None or self.watched_by is not traffic:
             return
-        key = traffic.get_map().get(self.secure)
-        if key is not None and key.events != self.events:
+        key = traffic.get_key(self.secure)
+        if key.events != self.events:
             traffic.modify(self.secure, self.events, key.data)
 
     def overdue(self, now: float, partial_frame_seconds_max: float) -> str | None:

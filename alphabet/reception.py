@@ -135,8 +135,7 @@ class Reception:
             if not self._is_heard(connection):
                 continue  # It was closed meanwhile: no selector may be asked for it.
             # One whose answers wait for room is watched once they are said.
-            if connection.socket not in self._control.get_map():
-                self.watch(connection)
+            self.watch(connection)
 
     def say(self, entry: Entry) -> None:
         """Say that a peer was turned away, or at least count it."""
@@ -148,22 +147,15 @@ class Reception:
 
     def watch(self, connection: Connection) -> None:
         """Read what a connection sends, whenever reading goes on."""
-        is_watched = connection.socket in self._traffic.get_map()
-        if not (is_watched or connection.is_resting):
+        if connection.watched_by is None and not connection.is_resting:
             on_ready = functools.partial(self._receive, connection)
-            self._traffic.register(connection.socket, connection.events, on_ready)
+            connection.watch(self._traffic, connection.events, on_ready)
 
     def watch_room(self, connection: Connection) -> None:
         """Read no more; let the host write when the connection takes more."""
-        self.unwatch(connection)
+        connection.unwatch()
         on_ready = functools.partial(self._write, connection)
-        self._control.register(connection.socket, selectors.EVENT_WRITE, on_ready)
-
-    def unwatch(self, connection: Connection) -> None:
-        """Read no more, and write no more."""
-        for selector in (self._traffic, self._control):
-            with contextlib.suppress(KeyError, ValueError):
-                selector.unregister(connection.socket)
+        connection.watch(self._control, selectors.EVENT_WRITE, on_ready)
 
     def reset(self, connection: Connection) -> None:
         """Close a connection in such a way that its peer cannot take it for good."""
@@ -191,9 +183,9 @@ class Reception:
             return
         connection.farewell_until = self.clock() + FAREWELL_SECONDS
         self._farewells.add(connection)
-        self.unwatch(connection)
+        connection.unwatch()
         on_ready = functools.partial(self._hear_out, connection)
-        self._control.register(connection.socket, selectors.EVENT_READ, on_ready)
+        connection.watch(self._control, selectors.EVENT_READ, on_ready)
 
     def connections(self) -> list[Connection]:
         """Give all that are open, but for those that were said goodbye to."""
@@ -256,7 +248,8 @@ class Reception:
             return  # What another one sent has ended it in this very round.
         now = self.clock()
         if self._rests.must_rest(connection, self.inbox.judged, now):
-            self._traffic.unregister(connection.socket)
+            if connection.watched_by is self._traffic:
+                connection.unwatch()  # Else its answers wait for room, as before.
             return
         try:
             data = connection.socket.recv(connection.read_bytes)
@@ -303,7 +296,7 @@ class Reception:
 
     def _write(self, connection: Connection) -> None:
         if self._is_heard(connection):
-            self.unwatch(connection)
+            connection.unwatch()
             self.host.write(connection)
 
     def _half_closed(self, connection: Connection) -> None:
@@ -312,7 +305,7 @@ class Reception:
             self.partial_frames += 1
             self.host.refuse(connection, fault)
             return
-        self.unwatch(connection)
+        connection.unwatch()
         self.host.half_closed(connection)
 
     def cut(self, connection: Connection, cause: str) -> None:
@@ -355,7 +348,7 @@ class Reception:
         self._hold(connection, 0)
         self._connections.discard(connection)
         self._farewells.discard(connection)
-        self.unwatch(connection)
+        connection.unwatch()
 
     def _stop_reading(self) -> None:
         for listener in self.listeners:

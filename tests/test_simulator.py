@@ -92,9 +92,9 @@ def connect_at_once(_: object) -> None:
     """Be `ConnectorSink._await_decision`, which waits for nothing."""
 
 
-def take_half_for_whole(reception: Any, connection: object) -> None:  # noqa: ANN401
+def take_half_for_whole(reception: Any, connection: Any) -> None:  # noqa: ANN401
     """Be `Reception._half_closed`, which does not look at what is left."""
-    reception.unwatch(connection)
+    connection.unwatch()
     reception.host.half_closed(connection)
 
 
