@@ -119,7 +119,7 @@ GOALS = (
     ),
     *(
         Goal(flood.beside_name(name), 0.5, than=(flood.ALONE, ALPHABET))
-        for name in flood.FLOODS
+        for name in (*flood.FLOODS, flood.ALL_AT_ONCE)
     ),
     Goal(watched.WATCHED, 0.97, than=(watched.ALONE, ALPHABET)),
 )
