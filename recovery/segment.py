@@ -77,6 +77,7 @@ class Label:
     `block_checksum`: by this a log that went on otherwise is noticed. `gaps` are
     (first sequence, count) of events that the log has lost, and that have no rows.
     `server` stands in each row of a continuous export, and is None elsewhere.
+    `parent_id` is the log that the log was made from, None for one that began empty.
     """
 
     log_id: str
@@ -89,6 +90,7 @@ class Label:
     gaps: tuple[tuple[int, int], ...] = ()
     format_version: int = FORMAT_VERSION
     server: str | None = None
+    parent_id: str | None = None
 
     @classmethod
     def of(
@@ -110,6 +112,7 @@ class Label:
             block_checksum=end.checksum,
             gaps=tuple(gaps),
             server=server,
+            parent_id=meta.parent_id or None,
         )
 
     @property

@@ -30,9 +30,21 @@ def label_of(
     log_id: str = "log",
     checksum: int = 0,
     gaps: Sequence[tuple[int, int]] = (),
+    *,
+    parent_id: str | None = None,
 ) -> Label:
     """Label the events `first` to `last`, both inclusive."""
-    return Label(log_id, "alphabet", ">sI", first, last, last, checksum, tuple(gaps))
+    return Label(
+        log_id,
+        "alphabet",
+        ">sI",
+        first,
+        last,
+        last,
+        checksum,
+        tuple(gaps),
+        parent_id=parent_id,
+    )
 
 
 def write_segment(

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import os
 import struct
 import tempfile
@@ -35,7 +36,7 @@ from recovery.export import (
 from recovery.follower import ReplacedError
 from recovery.intent import INTENT, read_intent
 from recovery.replay import Replayer, take_snapshot
-from recovery.segment import Plan, Segment
+from recovery.segment import Label, Plan, Segment
 from recovery.snapshot import Snapshot, State
 from recovery.snapshot_directory import SnapshotDirectory
 from recovery.tally import Tally
@@ -240,6 +241,19 @@ class TestRows:
         written = look(log, to, events_max=4)
         found = [each.segment for each in written]
         assert [(s.first_sequence, s.last_sequence) for s in found] == [(5, 8), (9, 10)]
+
+    @pytest.mark.parametrize("parent_id", ["", "before-compact"])
+    def test_a_segment_names_its_logs_parent(self, to: Path, parent_id: str) -> None:
+        """The log that a log was made from is told in the file; none is left out."""
+        meta = attrs.evolve(VOTES_META, parent_id=parent_id)
+        log = Log.create(MemoryStore(), meta)
+        append(log, [(b"a", 8)])
+        [written] = look(log, to)
+        metadata = pq.read_metadata(to / written.segment.file).metadata
+        label = json.loads(metadata[b"alphabet"])
+        assert label.get("parent_id", "") == parent_id
+        assert ("parent_id" in label) == bool(parent_id)
+        assert Label.decode(metadata[b"alphabet"]) == written.label
 
     def test_it_may_begin_within_a_block(self, log: Log, to: Path) -> None:
         """A new export begins behind any event, with the totals as they are there."""

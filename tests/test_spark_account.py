@@ -2,6 +2,8 @@
 
 import contextlib
 import itertools
+import json
+import zlib
 from decimal import Decimal
 from typing import Any
 
@@ -106,6 +108,16 @@ class TestRanges:
             assert shared[0] == min(both)
             assert set(numbers((shared,))) <= both
 
+    @given(st.sets(FEW), st.data())
+    def test_a_union(self, known: set[int], data: st.DataObject) -> None:
+        """What parts hold that share nothing is what all of them held one by one."""
+        few = [data.draw(st.sampled_from([0, 1, 2])) for _ in known]
+        parts = [
+            _ranges_of({n for n, part in zip(known, few, strict=True) if part == each})
+            for each in range(3)
+        ]
+        assert ranges.union(*parts) == _ranges_of(known)
+
     @given(st.sets(FEW))
     def test_what_is_missing(self, known: set[int]) -> None:
         """All from 1 to the last that is not held is missing."""
@@ -197,9 +209,9 @@ class TestAccount:
     def test_another_version(self) -> None:
         """An account of another format is refused by its number."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "FORMAT_VERSION", 2)
+            patch.setattr(module, "FORMAT_VERSION", 3)
             newer = Account("/s").encode()
-        with pytest.raises(AccountFormatError, match="version 2, not 1"):
+        with pytest.raises(AccountFormatError, match="version 3, not 2"):
             Account.decode(newer)
 
     def test_a_sequence_twice(self) -> None:
@@ -227,6 +239,65 @@ class TestAccount:
         account = Account("/s").add(0, [addition(1, 5, {"A": 1})])
         renamed = Addition("new/6", "new", label_of(6, 8, "log-eu"), {"A": 1})
         assert account.add(1, [renamed]).totals == {"A": 2}
+
+    @pytest.mark.parametrize("is_log_known", [True, False])
+    def test_a_former_log_under_another_name(self, *, is_log_known: bool) -> None:
+        """A server's log is known by each id it had, not by its newest alone."""
+        account = Account("/s").add(0, [addition(1, 5, {"A": 1})])
+        label = label_of(6, 9, "log-new", parent_id="log-eu")
+        account = account.add(1, [Addition("eu/6", "eu", label, {"A": 1})])
+        former = label_of(4, 7, "log-eu" if is_log_known else "log-new")
+        match = r"copy/4: events [46] to [57] of log log-\w+ are counted .*'eu'"
+        with pytest.raises(RefusedError, match=match) as caught:
+            account.add(2, [Addition("copy/4", "copy", former, {"A": 1})])
+        assert "\n" not in str(caught.value)
+
+    def test_a_log_made_of_another(self) -> None:
+        """What salvage or compact made has the same events, and so has its parent."""
+        old = Addition("a/1", "a", label_of(1, 5, "old"), {"A": 1})
+        new = Addition("b/4", "b", label_of(4, 9, "new", parent_id="old"), {"A": 1})
+        way = r"new directory with --after 5$"
+        with pytest.raises(
+            RefusedError, match=rf"b/4: events 4 to 5 of log old .*{way}"
+        ):
+            Account("/s").add(0, [old]).add(1, [new])
+        with pytest.raises(RefusedError, match=r"a/1: events 4 to 5 of log new .* 9$"):
+            Account("/s").add(0, [new]).add(1, [old])
+        behind = Addition("b/6", "b", label_of(6, 9, "new", parent_id="old"), {"A": 1})
+        assert Account("/s").add(0, [old]).add(1, [behind]).totals == {"A": 2}
+
+    def test_logs_made_of_the_same(self) -> None:
+        """Two logs with an ancestor in common have its events, known by their links."""
+        parts = [
+            ("a", label_of(1, 2, "second", parent_id="first")),
+            ("b", label_of(3, 6, "third", parent_id="second")),
+            ("c", label_of(5, 9, "other", parent_id="first")),
+        ]
+        additions = [Addition(f"{s}/1", s, label, {"A": 1}) for s, label in parts]
+        account = Account("/s").add(0, additions[:2])
+        with pytest.raises(RefusedError, match="events 5 to 6 of log third"):
+            account.add(1, additions[2:])
+        strange = label_of(5, 9, "other", parent_id="other")
+        assert account.add(1, [Addition("c/1", "c", strange, {"A": 1})]).batch == 1
+
+    def test_a_parent_once_told_stays(self) -> None:
+        """A segment of an older exporter, which tells no parent, changes nothing."""
+        told = Addition("a/1", "a", label_of(1, 2, "new", parent_id="old"), {"A": 1})
+        silent = Addition("a/3", "a", label_of(3, 5, "new"), {"A": 1})
+        account = Account("/s").add(0, [told, silent])
+        again = Addition("b/4", "b", label_of(4, 4, "old"), {"A": 1})
+        with pytest.raises(RefusedError, match="events 4 to 4 of log new"):
+            account.add(1, [again])
+
+    def test_an_account_that_knew_the_newest_log(self) -> None:
+        """An account of the first format goes on with the log that it knew."""
+        account = Account("/s").add(0, [addition(1, 5, {"A": 1})])
+        fields = json.loads(json.loads(account.encode())["account"])
+        server = fields["servers"]["eu"]
+        server["held"] = server.pop("logs")["log-eu"]["held"]
+        text = json.dumps(fields | {"format_version": 1})
+        outer = {"checksum": zlib.crc32(text.encode()), "account": text}
+        assert Account.decode(json.dumps(outer).encode()) == account
 
     def test_the_largest_total(self) -> None:
         """A total over all servers goes up to what an output carries, and not above."""

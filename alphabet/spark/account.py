@@ -4,6 +4,8 @@ Invariants:
 
 - a sequence of a server is counted once: a segment that has it again is refused, and
   nothing of its batch is added;
+- an event of a log is counted once, whatever the server's name, and whatever the log
+  was called before salvage or compact: as far back as segments tell;
 - totals are whole numbers of any size here, and one that no output can carry is an
   error;
 - the same segments give the same totals, in whatever order and batches they come.
@@ -28,7 +30,9 @@ from alphabet.spark.folded import Folded
 from alphabet.spark.ranges import OverlapError, Ranges
 from recovery.segment import Label
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_FORMAT_WITHOUT_LOGS = 1
+"""It knew a server's log by its newest segment, and is read as far as that goes."""
 
 Totals = Mapping[str, int]
 """Letters, each as the Latin-1 character of its byte, and their totals."""
@@ -104,17 +108,31 @@ class Addition:
 
 
 @attrs.frozen
+class CountedLog:
+    """The sequences that are counted of one log, and the log that it was made from."""
+
+    held: Ranges
+    parent_id: str | None
+
+
+@attrs.frozen
 class ServerAccount:
     """What is counted of one server.
 
     `newest` is the file with its last event and `label` what that says of itself: its
-    checksum vouches for all that the server's log had before it.
+    checksum vouches for all that the server's log had before it. `logs` has each log,
+    by id, that the server's segments were of: salvage and compact give it another.
     """
 
     totals: Totals
-    held: Ranges
     newest: str
     label: Label
+    logs: Mapping[str, CountedLog]
+
+    @functools.cached_property
+    def held(self) -> Ranges:
+        """The sequences that are counted, of whichever log."""
+        return ranges.union(*(log.held for log in self.logs.values()))
 
     @property
     def missing(self) -> Ranges:
@@ -200,7 +218,7 @@ class Account:
             checksum = zlib.crc32(outer["account"].encode())
             is_whole = checksum == outer["checksum"]
             version = fields.pop("format_version")
-            if is_whole and version == FORMAT_VERSION:
+            if is_whole and version in {FORMAT_VERSION, _FORMAT_WITHOUT_LOGS}:
                 servers = fields.pop("servers").items()
                 folded = fields.pop("folded", None)
                 return cls(
@@ -219,24 +237,62 @@ class Account:
 
 
 def _check_log(servers: Mapping[str, ServerAccount], new: Addition) -> None:
-    """Raise RefusedError if another server counts events of the same log."""
-    log_id = new.label.log_id
+    """Raise RefusedError if another server counts events of the same log.
+
+    What was made of it by salvage or compact is the same log here, and so is what it
+    was made from.
+    """
+    told = [
+        (log_id, log.parent_id)
+        for server in servers.values()
+        for log_id, log in server.logs.items()
+    ]
+    told.append((new.label.log_id, new.label.parent_id))
+    parents = {log_id: parent_id for log_id, parent_id in told if parent_id is not None}
+    origin = _origin(parents, new.label.log_id)
     for name, server in servers.items():
-        if name == new.server or server.label.log_id != log_id:
-            continue
-        if (shared := ranges.first_shared(server.held, new.held)) is not None:
-            first, last = shared
-            raise RefusedError(
-                f"{new.file}: events {first} to {last} of log {log_id} are counted "
-                f"already, as server {name!r}, and this says {new.server!r}: a log "
-                "has one name, also once it was restored from a backup. Take the "
-                "file away"
-            )
+        for log_id, log in server.logs.items() if name != new.server else ():
+            shared = ranges.first_shared(log.held, new.held)
+            if shared is not None and _origin(parents, log_id) == origin:
+                raise RefusedError(_say_shared(new, name, log_id, log, shared))
+
+
+def _origin(parents: Mapping[str, str], log_id: str) -> str:
+    """Give the log that a log comes from in the end, as far as parents are known."""
+    seen: set[str] = set()
+    while log_id in parents and log_id not in seen:
+        seen.add(log_id)
+        log_id = parents[log_id]
+    return log_id
+
+
+def _say_shared(
+    new: Addition, name: str, log_id: str, log: CountedLog, shared: ranges.Range
+) -> str:
+    """Say why a segment's events are those of another server's log, and what to do."""
+    first, last = shared
+    begin = (
+        f"{new.file}: events {first} to {last} of log {log_id} are counted already, as "
+        f"server {name!r}, and this says {new.server!r}"
+    )
+    if log_id == new.label.log_id:
+        return (
+            f"{begin}: a log has one name, also once it was restored from a backup. "
+            "Take the file away"
+        )
+    return (
+        f"{begin}, of log {new.label.log_id}: they are one log, before and after "
+        "salvage or compact. Take the file away, and export that log to a new "
+        f"directory with --after {log.held[-1][1]}"
+    )
 
 
 def _counted(before: ServerAccount | None, new: Addition) -> ServerAccount:
     """Count a segment of a server; raises RefusedError."""
+    label = new.label
+    logs = dict(before.logs) if before else {}
     held: Ranges = before.held if before else ()
+    log = logs.get(label.log_id, CountedLog((), None))
     for each in new.held:
         try:
             held = ranges.add(held, each)
@@ -250,16 +306,31 @@ def _counted(before: ServerAccount | None, new: Addition) -> ServerAccount:
     totals = dict(before.totals) if before else {}
     for letter, counted in new.totals.items():
         totals[letter] = totals.get(letter, 0) + counted
-    if before and before.label.last_sequence > new.label.last_sequence:
-        return ServerAccount(totals, held, before.newest, before.label)
-    return ServerAccount(totals, held, new.file, new.label)
+    logs[label.log_id] = CountedLog(
+        ranges.union(log.held, new.held), label.parent_id or log.parent_id
+    )
+    if before and before.label.last_sequence > label.last_sequence:
+        return ServerAccount(totals, before.newest, before.label, logs)
+    return ServerAccount(totals, new.file, label, logs)
 
 
 def _server_of(
-    totals: dict[str, int], held: list[list[int]], newest: str, label: dict[str, Any]
+    totals: dict[str, int],
+    newest: str,
+    label: dict[str, Any],
+    logs: Mapping[str, dict[str, Any]] | None = None,
+    held: list[list[int]] | None = None,
 ) -> ServerAccount:
-    pairs = tuple((first, last) for first, last in held)
-    return ServerAccount(totals, pairs, newest, Label.decode(json.dumps(label)))
+    told = Label.decode(json.dumps(label))
+    if logs is None:
+        logs = {told.log_id: {"held": held, "parent_id": told.parent_id}}
+    counted = {
+        log_id: CountedLog(
+            tuple((first, last) for first, last in log["held"]), log["parent_id"]
+        )
+        for log_id, log in logs.items()
+    }
+    return ServerAccount(totals, newest, told, counted)
 
 
 def format_missing(missing: Mapping[str, Ranges]) -> list[str]:

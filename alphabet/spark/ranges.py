@@ -4,6 +4,8 @@ A range is (first, last), both inclusive. Ranges are ordered, and neither touch 
 overlap: what follows without a gap is one range. Pure.
 """
 
+import itertools
+
 import attrs
 
 Range = tuple[int, int]
@@ -38,6 +40,17 @@ def add(held: Ranges, new: Range) -> Ranges:
         else:
             raise OverlapError(max(low, new[0]), min(high, new[1]))
     return (*before, (first, last), *behind)
+
+
+def union(*parts: Ranges) -> Ranges:
+    """Hold what parts hold that share nothing."""
+    joined: list[Range] = []
+    for first, last in sorted(itertools.chain(*parts)):
+        if joined and joined[-1][1] + 1 == first:
+            joined[-1] = (joined[-1][0], last)
+        else:
+            joined.append((first, last))
+    return tuple(joined)
 
 
 def first_shared(held: Ranges, others: Ranges) -> Range | None:
