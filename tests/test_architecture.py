@@ -80,6 +80,7 @@ PURE = {
     "alphabet/spark/account.py",
     "alphabet/spark/fold.py",
     "alphabet/spark/folded.py",
+    "alphabet/spark/newest.py",
     "alphabet/spark/ranges.py",
     "alphabet/web/documents.py",
     "alphabet/web/event_frames.py",

@@ -41,6 +41,7 @@ VOTES = st.lists(
     ),
     max_size=12,
 )
+FRAME_BYTES = 13
 few = settings(max_examples=1000 if IS_SOAK else 40, deadline=None)
 
 
@@ -71,6 +72,16 @@ def expected_of(*lots: Sequence[Vote]) -> Expected:
     return expected
 
 
+def newest_of(outputs: bytes) -> tuple[tuple[int, bytes], ...]:
+    """Give each letter's last frame, in order."""
+    newest: dict[int, bytes] = {}
+    for start in range(0, len(outputs), FRAME_BYTES):
+        frame = outputs[start : start + FRAME_BYTES]
+        newest.pop(frame[4], None)
+        newest[frame[4]] = frame
+    return tuple(newest.items())
+
+
 class TestFold:
     """Events beside what is expected of them."""
 
@@ -88,6 +99,12 @@ class TestFold:
         expected = expected_of(*lots)
         assert outputs == expected.outputs
         if folded is not None:
+            assert folded.newest == newest_of(expected.outputs)
+            earlier = expected_of(*lots[:-1]).outputs
+            renewed = dict(newest_of(outputs.removeprefix(earlier)))
+            assert folded.earlier_count == len(
+                dict(newest_of(earlier)).keys() - renewed.keys()
+            )
             [state] = folded.states
             assert thousands.Builder().load(state.data) == expected.totals
 
@@ -139,6 +156,7 @@ class TestFold:
             code = letter.encode("latin-1")
             expected += struct.pack(">IsQ", 9, code, totals[letter])
         assert outputs == expected
+        assert fold.folded(0, 0).newest == newest_of(expected)
         assert sum(calls) == (len(votes) if len(votes) > 1 else 0)
 
     def test_a_total_that_is_full(self) -> None:
@@ -185,10 +203,15 @@ class TestFold:
             fold.begin(attrs.evolve(folded, states=()))
 
     @few
-    @given(st.lists(st.builds(State, st.text(), st.text(), st.binary())))
-    def test_an_account_has_them(self, states: list[State]) -> None:
-        """An account comes back from its bytes with its states."""
-        folded = Folded("x", 3, tuple(states), 5, 7)
+    @given(
+        st.lists(st.builds(State, st.text(), st.text(), st.binary())),
+        st.lists(st.tuples(st.integers(0, 255), st.binary())),
+    )
+    def test_an_account_has_them(
+        self, states: list[State], newest: list[tuple[int, bytes]]
+    ) -> None:
+        """An account comes back from its bytes with its states and newest outputs."""
+        folded = Folded("x", 3, tuple(states), 5, 7, tuple(newest), len(newest))
         account = Account("/s", 4, folded=folded)
         assert Account.decode(account.encode()) == account
 

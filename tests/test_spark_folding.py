@@ -254,6 +254,11 @@ class TestFolding:
             OutputsFile.of(place).write(7, [b"x"])
 
 
+def frame(letter: str, total: int) -> bytes:
+    """Give the tutorial's frame of a total."""
+    return struct.pack(">IsQ", 9, letter.encode("latin-1"), total)
+
+
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
     """Give a socket that listens."""
@@ -300,7 +305,7 @@ class TestSinks:
     """Where outputs go."""
 
     def test_tcp(self, place: Path, listener: socket.socket) -> None:
-        """A run sends each batch's outputs, and the next run the newest ones again."""
+        """A run sends each batch's outputs, and the next run all that is newest."""
         write_lots(place)
         spark = model(place)
         witness = Witness(spark.outputs)
@@ -315,7 +320,51 @@ class TestSinks:
             spark.run([tcp_sink(listener, spark)])
         kept = [witness.kept[number] for number in sorted(witness.kept)]
         assert len(kept) == 4
-        assert heard == [b"".join(kept), kept[-1]]
+        assert heard == [b"".join(kept), frame("B", 1000) + kept[-1]]
+        assert frame("B", 1000) not in kept[-1]
+
+    def test_a_receiver_that_comes_between_batches(
+        self, place: Path, listener: socket.socket
+    ) -> None:
+        """One that closed and listens again has each letter's newest output at once."""
+        write_segment(place / "s", "eu", label_of(1, 3), [("B", 1000), *LOTS["us"][:2]])
+        spark = model(place)
+        spark.run([])
+        votes = [("A", 2000), ("A", 1000)]
+        write_segment(place / "s", "eu", label_of(4, 5), votes)
+        account = spark.run([])
+        heard: list[bytes] = []
+        sink = tcp_sink(listener, spark)
+        sink.put(account)
+        sink.renew(account)
+        with listener.accept()[0] as first:
+            outputs = frame("B", 1000) + frame("\xff", 1999)
+            outputs += frame("A", 2001) + frame("A", 3001)
+            assert first.recv(1024) == outputs
+        with meanwhile(lambda: heard.append(read_all(listener.accept()[0]))):
+            sink.renew(account)
+            sink.put(account)
+            sink.close()
+        assert heard == [frame("B", 1000) + frame("\xff", 1999) + frame("A", 3001)]
+
+    def test_a_batch_after_a_receiver_closed(
+        self, place: Path, listener: socket.socket
+    ) -> None:
+        """A batch that finds a new receiver comes behind what is newest before it."""
+        write_segment(place / "s", "eu", label_of(1, 2), [("A", 1000), ("B", 5000)])
+        spark = model(place)
+        heard: list[bytes] = []
+        before = spark.run([])
+        sink = tcp_sink(listener, spark)
+        sink.put(before)
+        with listener.accept()[0] as first:
+            assert first.recv(1024)
+        write_segment(place / "s", "eu", label_of(3, 4), [("A", 999), ("A", 1)])
+        after = spark.run([])
+        with meanwhile(lambda: heard.append(read_all(listener.accept()[0]))):
+            sink.put(after)
+            sink.close()
+        assert heard == [frame("B", 5000) + frame("A", 2000)]
 
     def test_a_connection_that_breaks(
         self, place: Path, listener: socket.socket
@@ -352,7 +401,8 @@ class TestSinks:
             sink = tcp_sink(listener, spark)
             sink.put(account)
             sink.close()
-        assert heard == [b"".join(spark.outputs.read(account))]
+        outputs = b"".join(spark.outputs.read(account))
+        assert heard == [frame("B", 1000) + outputs]
         assert list(left) == []
         monkeypatch.setattr(sinks, "outstanding_bytes", lambda _connection: 1)
         monkeypatch.setattr(sinks, "DIAL_SECONDS", 0.05)

@@ -23,6 +23,7 @@ from alphabet.framing import Rows
 from alphabet.intake import records_of
 from alphabet.machine import Machine
 from alphabet.spark.folded import Folded
+from alphabet.spark.newest import Newest
 from recovery.event_columns import VOTES_SCHEMA
 
 _PIPELINE = 0
@@ -69,6 +70,7 @@ class Fold:
     machine: Machine
     faults_count: int = attrs.field(default=0, init=False)
     first_fault: Fault | None = attrs.field(default=None, init=False)
+    _newest: Newest = attrs.field(factory=Newest, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Refuse what cannot take votes."""
@@ -93,6 +95,7 @@ class Fold:
         """
         if folded is None:
             self.machine.reset()
+            self._newest = Newest()
             return
         theirs = (folded.application, folded.state_version)
         ours = (self.machine.application, self.machine.state_version)
@@ -103,6 +106,7 @@ class Fold:
                 "another --checkpoint"
             )
         self.machine.load(folded.states)
+        self._newest = Newest.of(folded.newest)
 
     def compute(self, batch: Iterable[Events]) -> Iterator[bytes | memoryview]:
         """Take a batch's events in order; gives their outputs, as bytes, in pieces.
@@ -111,6 +115,7 @@ class Fold:
         `encode_batch` does not do what `encode` does, for the states have run ahead.
         """
         self.faults_count, self.first_fault = 0, None
+        self._newest.begin_batch()
         for events in batch:
             yield from map(self._compute_slice, events.slices())
 
@@ -123,6 +128,8 @@ class Fold:
             machine.dump(),
             outputs_bytes,
             outputs_checksum,
+            self._newest.outputs,
+            self._newest.earlier_count,
         )
 
     def _compute_slice(self, events: Events) -> bytes | memoryview:
@@ -136,7 +143,9 @@ class Fold:
                 f"encode_batch of application {machine.application!r} failed: "
                 f"{describe(error)}; it must do what encode does"
             ) from error
+        letters = events.rows[:, 0]
         if outputs is not None:
+            self._newest.take(letters, outputs)
             return outputs.data
         decoded = machine.decode(_PIPELINE, records_of(events.rows))
         computed = machine.compute(_PIPELINE, 0, decoded.values)
@@ -148,6 +157,7 @@ class Fold:
             for failure in computed.failures
         ]
         self._note(events, faults)
+        self._newest.take(letters[kept], computed.outputs)
         return computed.outputs.data
 
     def _note(self, events: Events, faults: list[tuple[int, str, str]]) -> None:

@@ -2,11 +2,11 @@
 
 A sink is given each account once it and its outputs are durable, and at a start the
 newest one again, so each batch's outputs come whole, in order, and at least once. What
-all totals are, nobody but the application knows: a connection gets the outputs of the
-batch under way from its first on, and then of those that follow. The edge: files and
-sockets.
+all totals are, nobody but the application knows; the newest output of each letter is
+what comes nearest, and a new connection begins with these. The edge: files and sockets.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -95,11 +95,19 @@ class OutputsFilesSink:
         return self.files.path / f"{batch:020}.outputs"
 
 
+def _newest(account: Account) -> list[bytes]:
+    """Give the newest outputs, in the order in which they were computed."""
+    folded = account.folded
+    return [] if folded is None else [data for _, data in folded.newest]
+
+
 @attrs.define
 class OutputsTcpSink:
     """Send outputs as the application's encoder made them.
 
-    A batch has been sent when the receiver's TCP has all of it.
+    A batch has been sent when the receiver's TCP has all of it. What a connection is
+    sent comes in the order in which it was computed: the newest output of each letter,
+    then all of the batches that follow.
     """
 
     receiver: Receiver
@@ -110,11 +118,20 @@ class OutputsTcpSink:
         """Send a batch's outputs; from the first again where a connection broke."""
         if account.batch <= self._batch:
             return
-        self.receiver.send(lambda _is_new: self.outputs.read(account), is_awaited=True)
+        self.receiver.send(
+            lambda is_new: self._batch_outputs(account, is_new), is_awaited=True
+        )
         self._batch = account.batch
 
     def renew(self, account: Account) -> None:
-        """Nothing is sent again: what all totals are, only the application knows."""
+        """Dial a receiver that went away again, and send it the newest outputs."""
+        if self.receiver.is_lost:
+            self.receiver.send(lambda _is_new: _newest(account), is_awaited=True)
+
+    def _batch_outputs(self, account: Account, is_new: bool) -> Iterator[bytes]:  # noqa: FBT001 - as `Receiver` tells it
+        if is_new and account.folded is not None:
+            yield from _newest(account)[: account.folded.earlier_count]
+        yield from self.outputs.read(account)
 
     def close(self) -> None:
         """Half-close, and wait until the receiver has read all and closes too."""
