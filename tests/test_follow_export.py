@@ -274,6 +274,23 @@ class TestFailures:
         self.check(3, "toy", tmp_path / "toy", to, "--follow")
         assert not to.exists()
 
+    def test_3_a_log_that_is_moved(self, data: Path, to: Path) -> None:
+        """A log that is moved away is told, and in its new place the export goes on."""
+        moved = data.with_name("moved")
+        with following(data, to, "--server", "north") as export:
+            export.wait_for(24)
+            data.rename(moved)
+            assert export.process.wait(SECONDS_MAX) == 3
+            assert export.process.stderr is not None
+            [line] = export.process.stderr.read().splitlines()
+        assert f"DATA_DIR {data} was moved or removed: bring it back, or start" in line
+        assert f"with its new place; {to} goes on where it is" in line
+        with contextlib.closing(DataDirectory(moved).open_log()) as log:
+            append_votes(log, [(b"z", 26)])
+        with following(moved, to) as export:
+            export.wait_for(25)
+        assert {server for (server,) in rows(to, "server")} == {"north"}
+
     def test_3_a_second_exporter(self, data: Path, to: Path) -> None:
         """While one goes on, another is kept out."""
         with following(data, to) as export:

@@ -7,13 +7,13 @@ again.
 import contextlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
 import click
 
-from alphabet.command_line import DamageError
+from alphabet.command_line import CannotServeError, DamageError
 from log.log import Log
 from recovery.commands.endless import ended_by_signal, is_read_for
 from recovery.commands.place import opened
@@ -71,9 +71,12 @@ def follow_export(data_dir: Path, to: Path, wish: FollowWish) -> None:
                 tell_removed(export.begin(place.log))
                 _catch_up(export, place.replayer, wish.format_)
             while is_read_for(wish.every_seconds):
-                with opened(
-                    data_dir, needs_machine=False, are_gaps_accepted=consent
-                ) as place:
+                with (
+                    _told_if_moved(data_dir, to),
+                    opened(
+                        data_dir, needs_machine=False, are_gaps_accepted=consent
+                    ) as place,
+                ):
                     _catch_up(export, place.replayer, wish.format_)
     except ExportError as error:
         raise DamageError(str(error)) from error
@@ -90,6 +93,20 @@ def tell_gaps(written: Written) -> None:
     for first, count in written.label.gaps:
         last = first + count - 1
         click.echo(f"events {first} to {last} are lost: they have no rows", err=True)
+
+
+@contextlib.contextmanager
+def _told_if_moved(data_dir: Path, to: Path) -> Iterator[None]:
+    """Say of a log that was there, and is not now, how the export goes on."""
+    try:
+        yield
+    except CannotServeError as error:
+        if data_dir.exists():
+            raise
+        raise CannotServeError(
+            f"DATA_DIR {data_dir} was moved or removed: bring it back, or start again "
+            f"with its new place; {to} goes on where it is"
+        ) from error
 
 
 def _catch_up(export: ContinuousExport, replayer: Replayer, format_: str) -> None:
