@@ -21,6 +21,7 @@ import attrs
 from log.log import Log
 from recovery.event_columns import Form
 from recovery.export import (
+    BRING_BACK,
     ExportDirectory,
     ExportError,
     Written,
@@ -87,7 +88,6 @@ class ContinuousExport:
     def _check(self, log: Log) -> Label | None:
         """Give the label of what is, or was to be, written last; None: nothing yet."""
         directory = self.directory
-        newest = directory.check(log, Form(log.meta, self.server or ""))
         try:
             intent = read_intent(directory.path)
         except LabelError as error:
@@ -95,9 +95,11 @@ class ContinuousExport:
                 f"{directory.path / INTENT}: {error}; remove it if no reader has seen "
                 "a segment that is not there now"
             ) from error
-        if intent is None or (newest and newest.last_sequence >= intent.last_sequence):
-            found = newest
-        else:
+        reached = directory.last_sequence or 0
+        is_written = intent is None or intent.last_sequence <= reached
+        form = Form(log.meta, self.server or "")
+        found = directory.check(log, form, is_removable=is_written)
+        if intent is not None and not is_written:
             self._check_intent(log, intent)
             found = intent
         if found is not None and self.server not in {None, found.server}:
@@ -110,9 +112,9 @@ class ContinuousExport:
     def _check_intent(self, log: Log, intent: Label) -> None:
         """Raise ExportError unless what was to be written can be, as it was to be."""
         path, segment = self.directory.path, intent.segment
-        check_log(path, intent.log_id, log)
+        check_log(path, segment, log)
         if self.directory.newest is not None:
-            check_follows(path, self.directory.newest, segment)
+            check_follows(path, self.directory.newest, segment, BRING_BACK)
         elif segment.first_sequence != (begin := self._begin_of(log)) + 1:
             raise ExportError(
                 f"{path} was begun with --after {segment.first_sequence - 1}, not "

@@ -28,13 +28,26 @@ from log.directory import flush_directory
 from log.errors import DamagedError, DirectoryError
 from log.log import Log
 from recovery.event_columns import ColumnError, Form
-from recovery.parquet_file import ParquetFileError, read_label, write_segment
+from recovery.parquet_file import (
+    ForeignFileError,
+    ParquetFileError,
+    read_label,
+    write_segment,
+)
 from recovery.segment import Label, Plan, Segment
 
 _TEMPORARY = ".tmp"
 _DAY = re.compile(r"day=\d{4}-\d\d-\d\d")
+_STRANGERS = "what another export wrote, or choose another directory"
 _HIDDEN = (".", "_")
 """How names begin that readers of Parquet pass over, and so do we."""
+
+
+BRING_BACK = (
+    "bring back the file as it was, or go on in another directory, with --after the "
+    "last event that its readers have"
+)
+"""What to do where a file is missed that may not be written anew under any name."""
 
 
 class ExportError(ValueError):
@@ -93,32 +106,37 @@ class ExportDirectory:
         """Say whether it is partitioned by day; None where nothing is there yet."""
         return None if self.newest is None else self.newest.day is not None
 
-    def check(self, log: Log, form: Form) -> Label | None:
+    def check(self, log: Log, form: Form, *, is_removable: bool = True) -> Label | None:
         """Give the newest segment's label; None where nothing is there yet.
 
-        Raises ExportError unless a log, in this form, is the one that goes on here.
+        `is_removable` says whether the newest segment would be written anew if it were
+        away. Raises ExportError unless a log, in this form, is the one that goes on
+        here.
         """
         newest = self.newest
         if newest is None:
             return None
         file = self.path / newest.file
-        check_log(self.path, newest.log_id, log)
+        check_log(self.path, newest, log)
         if not file.exists():
             raise ExportError(
                 f"{file} is gone: bring it back, or start again to write it anew"
             )
         try:
             label = read_label(file, form)
+        except ForeignFileError as error:
+            raise ExportError(f"{file}: {error}; choose another directory") from error
         except ParquetFileError as error:
+            way = "remove it, and its events are exported again"
             raise ExportError(
-                f"{file}: {error}; remove it, and its events are exported again, or "
-                "choose another directory"
+                f"{file}: {error}; {way if is_removable else BRING_BACK}"
             ) from error
         named = (newest.log_id, newest.first_sequence, newest.last_sequence)
         told = (label.log_id, label.first_sequence, label.last_sequence)
         if named != told:
             raise ExportError(
-                f"{file} was renamed: it holds events {told[1]} to {told[2]}"
+                f"{file} was renamed: it holds events {told[1]} to {told[2]}; call it "
+                f"{Path(label.segment.file).name} again"
             )
         check_witness(log, file, label)
         return label
@@ -291,39 +309,49 @@ def _find_segments(path: Path) -> Iterator[Segment]:
 def _ordered(path: Path, segments: Iterator[Segment]) -> tuple[Segment, ...]:
     """Give segments in order; raises ExportError unless they are one export."""
     found = sorted(segments, key=lambda segment: segment.first_sequence)
+    way = "bring the file back, or move away all before it that readers are done with"
     for before, after in itertools.pairwise(found):
-        check_follows(path, before, after)
+        check_follows(path, before, after, way)
     return tuple(found)
 
 
-def check_log(path: Path, log_id: str, log: Log) -> None:
-    """Raise ExportError unless an export, of log `log_id`, is of this log."""
-    if log_id != log.meta.log_id:
-        raise ExportError(
-            f"{path} holds the export of log {log_id}, and this is "
-            f"{log.meta.log_id}; choose another directory"
-        )
+def check_log(path: Path, newest: Segment, log: Log) -> None:
+    """Raise ExportError unless an export, whose newest segment is this, is of a log."""
+    if newest.log_id == log.meta.log_id:
+        return
+    last = newest.last_sequence
+    is_child = log.meta.parent_id == newest.log_id
+    is_there = is_child and log.base.sequence <= last <= log.tail.sequence
+    way = f", with --after {last}: it was made from that one" if is_there else ""
+    raise ExportError(
+        f"{path} holds the export of log {newest.log_id}, and this is "
+        f"{log.meta.log_id}; choose another directory{way}"
+    )
 
 
-def check_follows(path: Path, before: Segment, after: Segment) -> None:
-    """Raise ExportError unless a segment goes on where another ends."""
+def check_follows(path: Path, before: Segment, after: Segment, way: str) -> None:
+    """Raise ExportError unless a segment goes on where another ends.
+
+    `way` says what can be done where there is a hole between them.
+    """
     if before.log_id != after.log_id:
         raise ExportError(
             f"{path} holds exports of logs {before.log_id} and {after.log_id}; choose "
             "another directory"
         )
     if (before.day is None) != (after.day is None):
-        raise ExportError(f"{path} holds segments by day and by size")
+        raise ExportError(
+            f"{path} holds segments by day and by size; move away {_STRANGERS}"
+        )
     expected = before.last_sequence + 1
     if after.first_sequence > expected:
         raise ExportError(
-            f"{path} lacks events {expected} to {after.first_sequence - 1}: bring the "
-            "file back, or remove all after it"
+            f"{path} lacks events {expected} to {after.first_sequence - 1}: {way}"
         )
     if after.first_sequence < expected:
         raise ExportError(
             f"{path} has events {after.first_sequence} to {before.last_sequence} "
-            "twice; remove one of their files"
+            f"twice, in {before.file} and {after.file}; move away {_STRANGERS}"
         )
 
 

@@ -36,6 +36,10 @@ class ParquetFileError(ValueError):
     """A file that is not a whole segment; the message says why."""
 
 
+class ForeignFileError(ParquetFileError):
+    """A whole file, but no segment, or one of another form."""
+
+
 def write_segment(
     stream: BinaryIO,
     segment: Segment,
@@ -73,8 +77,8 @@ def write_segment(
 def read_label(file: Path, form: Form) -> Label:
     """Read what a segment's file says of itself.
 
-    Raises ParquetFileError for a damaged or foreign one, or one with other columns
-    than a segment of this form has.
+    Raises ParquetFileError for a damaged one, ForeignFileError for one that does not
+    say it, or has other columns than a segment of this form.
     """
     import pyarrow.parquet as pq
 
@@ -83,11 +87,11 @@ def read_label(file: Path, form: Form) -> Label:
         types = metadata.schema.to_arrow_schema()
         label = Label.decode((metadata.metadata or {}).get(LABEL_KEY.encode(), b""))
     except LabelError as error:
-        raise ParquetFileError(str(error)) from error
+        raise ForeignFileError(str(error)) from error
     except (OSError, ValueError) as error:
         raise ParquetFileError(f"it is no whole Parquet file: {error}") from error
     if types.remove_metadata() != form.types:
-        raise ParquetFileError(f"it has other columns: {', '.join(types.names)}")
+        raise ForeignFileError(f"it has other columns: {', '.join(types.names)}")
     return label
 
 

@@ -435,9 +435,58 @@ class TestRefusals:
         first, second = look(log, to, events_max=4)
         append(log, [(b"q", 1)])
         crash(log, to, "intent.after_flush")
+        content = (to / second.segment.file).read_bytes()
         (to / second.segment.file).unlink()
-        self.check(log, to, "lacks events 9 to 10")
-        del first
+        self.check(log, to, "lacks events 9 to 10: bring back the file as it was, or")
+        other = to.with_name("other")
+        look(log, other, after=first.segment.last_sequence)
+        assert rows(other) == expected(log, VOTES_META.log_id)[4:]
+        (to / second.segment.file).write_bytes(content)
+        look(log, to)
+        assert rows(to) == expected(log, VOTES_META.log_id)
+
+    def test_a_hole(self, log: Log, to: Path) -> None:
+        """Where a segment between others is away, those before it may be so too."""
+        first, second, _ = look(log, to, events_max=2)
+        (to / second.segment.file).unlink()
+        said = "lacks events 8 to 8: bring the file back, or move away all before it"
+        self.check(log, to, said)
+        (to / first.segment.file).unlink()
+        append(log, [(b"q", 1)])
+        look(log, to)
+        assert rows(to) == expected(log, VOTES_META.log_id)[4:]
+
+    @pytest.mark.parametrize("is_next_named", [False, True])
+    def test_a_damaged_newest(self, log: Log, to: Path, *, is_next_named: bool) -> None:
+        """A damaged segment may be removed unless another is named to follow it."""
+        *_, newest = look(log, to, events_max=4)
+        append(log, [(b"q", 1)])
+        if is_next_named:
+            crash(log, to, "intent.after_flush")
+        file = to / newest.segment.file
+        before = file.read_bytes()
+        file.write_bytes(before[:-1])
+        way = "bring back the file as it was, or go" if is_next_named else "remove it, "
+        self.check(log, to, rf"no whole Parquet file: .*; {way}")
+        if is_next_named:
+            file.write_bytes(before)
+        else:
+            file.unlink()
+        look(log, to)
+        assert file.read_bytes() == before
+        assert rows(to) == expected(log, VOTES_META.log_id)
+
+    @pytest.mark.parametrize("name", ["export.after_flush", "intent.after_flush"])
+    def test_a_log_made_of_the_other(self, log: Log, to: Path, name: str) -> None:
+        """A compacted log goes on in another directory, behind what is exported."""
+        crash(log, to, name)
+        meta = attrs.evolve(VOTES_META, log_id="f" * 32, parent_id=VOTES_META.log_id)
+        base = attrs.evolve(meta, base_sequence=10, base_checksum=log.tail.checksum)
+        way = "choose another directory, with --after 10: it was made from that one$"
+        self.check(Log.create(MemoryStore(), base, b"state"), to, way)
+        # What it does not have cannot be what it begins behind.
+        short = Log.create(MemoryStore(), meta)
+        self.check(short, to, "choose another directory$")
 
     def test_a_newest_that_was_removed_is_made_again(self, log: Log, to: Path) -> None:
         """A segment that was removed comes back as it was, also if more came."""
@@ -465,7 +514,8 @@ class TestRefusals:
         plan = Plan(VOTES_META.log_id, False, EVERYTHING, partial(block_holding, log))  # noqa: FBT003 - by size
         with ExportDirectory.claim(to) as directory:
             list(Exporter(log, directory, plan).export(BASE, 10))
-        self.check(log, to, "it has other columns: sequence, time, time_ns, letter")
+        said = "it has other columns: sequence, time, time_ns, letter, votes; choose"
+        self.check(log, to, said)
 
     def test_a_damaged_intent(self, log: Log, to: Path) -> None:
         """What says nothing is named, with when it may be removed."""

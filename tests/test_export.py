@@ -803,7 +803,7 @@ class TestRefusals:
         [written] = export(log, to)
         file = to / written.segment.file
         pq.write_table(pq.read_table(file).replace_schema_metadata(), file)
-        self.check(log, to, "it does not say what it holds")
+        self.check(log, to, "it does not say what it holds; choose another directory")
 
     def test_other_columns(self, log: Log, to: Path) -> None:
         """A log whose rows came to have other columns needs another directory."""
@@ -812,7 +812,9 @@ class TestRefusals:
         log.commit(Transaction(meta=grown))
         append(log, 0, [(b"a", 1)])
         self.check(
-            log, to, "it has other columns: sequence, time, time_ns, letter, votes"
+            log,
+            to,
+            "it has other columns: sequence, time, time_ns, letter, votes; choose",
         )
 
     def test_a_renamed_file(self, log: Log, to: Path) -> None:
@@ -820,13 +822,21 @@ class TestRefusals:
         [written] = export(log, to, until=3)
         renamed = attrs.evolve(written.segment, last_sequence=4)
         (to / written.segment.file).rename(to / renamed.file)
-        self.check(log, to, "was renamed: it holds events 1 to 3")
+        name = written.segment.file
+        self.check(log, to, f"was renamed: it holds events 1 to 3; call it {name} aga")
+        (to / renamed.file).rename(to / name)
+        export(log, to)
+        assert vote_rows(to) == votes_of(log, 0, 7)
 
     def test_a_missing_file(self, log: Log, to: Path) -> None:
         """A hole between files is named."""
         written = export(log, to, events_max=1)
         (to / written[1].segment.file).unlink()
-        self.check(log, to, "lacks events 4 to 6")
+        said = "lacks events 4 to 6: bring the file back, or move away all before it"
+        self.check(log, to, said)
+        (to / written[0].segment.file).unlink()
+        export(log, to)
+        assert vote_rows(to) == votes_of(log, 6, 7)
 
     def test_events_twice(self, log: Log, to: Path) -> None:
         """Files that share events are named by what they share."""
@@ -834,13 +844,17 @@ class TestRefusals:
         other = to.with_name("other")
         [written] = export(log, other, after=1)
         shutil.copy(other / written.segment.file, to)
-        self.check(log, to, "has events 2 to 3 twice")
+        said = f"has events 2 to 3 twice, in .* and {written.segment.file}; move away "
+        self.check(log, to, said)
+        (to / written.segment.file).unlink()
+        export(log, to)
+        assert vote_rows(to) == votes_of(log, 0, 7)
 
     def test_days_and_sizes(self, log: Log, to: Path) -> None:
         """Files of both partitions in one directory are refused."""
         export(log, to, until=3)
         export(log, to, is_by_day=True)
-        self.check(log, to, "holds segments by day and by size")
+        self.check(log, to, "holds segments by day and by size; move away what anot")
 
     @pytest.mark.parametrize(
         "name", ["other.parquet", "notes.txt", "sub/a", "day=2023-11-14/x"]
