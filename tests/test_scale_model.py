@@ -24,6 +24,7 @@ from bench.scale_model import (
     grow,
     main,
     on_one_machine,
+    read_medians,
     read_parameters,
 )
 from tests.documents import DOCUMENTS
@@ -111,6 +112,21 @@ def test_the_document_has_what_the_command_prints(
     assert copy.read_text() == SCALING
     main(["--write", str(copy), "--servers", "3"])
     assert copy.read_text() != SCALING
+
+
+def test_the_exporter_is_as_fast_as_it_was_measured() -> None:
+    """What REPLAY.md says of the speed of `export --follow` is what was measured."""
+    guide = next(each for each in DOCUMENTS if each.name == "REPLAY.md").read_text()
+    section = guide.partition("### --follow")[2].partition("\n## ")[0]
+    told = " ".join(section.partition("**How fast, how large.**")[2].split())
+    medians = read_medians(RESULTS, "spark")
+    for size in ("large", "small"):
+        rate = medians[f"export, {size} segments"] / 1e6
+        assert f" {rate:.3g} million votes/s" in told
+        room = medians[f"room in Parquet, {size} segments"]
+        assert f" {room:.3g} bytes per vote" in told
+    segments = medians["segments written, small segments"]
+    assert f" {segments:.3g} a second" in told
 
 
 @given(
