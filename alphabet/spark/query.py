@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -70,7 +71,7 @@ def session(master: str, spark_log: Path) -> "Iterator[SparkSession]":
     for name, value in _settings(master).items():
         builder = builder.config(name, value)
     try:
-        with _standard_error_in(spark_log):
+        with _standard_error_in(spark_log), _interrupt_kept():
             log_in(spark_log)
             found = builder.getOrCreate()
     except (PySparkException, *_java_errors()) as error:
@@ -113,6 +114,16 @@ def _java_errors() -> tuple[type[Exception], ...]:
     from py4j.protocol import Py4JError
 
     return (Py4JError, OSError)
+
+
+@contextlib.contextmanager
+def _interrupt_kept() -> Iterator[None]:
+    """Keep what SIGINT does: pyspark would have it end a batch halfway."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 @contextlib.contextmanager

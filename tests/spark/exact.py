@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -165,7 +166,8 @@ def test_every_vote_counts_once(everything: Programs, seed: int) -> None:
 def test_what_is_refused(everything: Programs) -> None:
     """A damaged file is one line; then all goes on, late and old segments included.
 
-    The second run has an application, whose outputs are more than sums.
+    The second run has an application, whose outputs are more than sums, and is ended
+    by SIGINT, for which pyspark has a handler of its own.
     """
     directory = everything.segments / "eu"
     write_segment(directory, "eu", label_of(3, 4), [("A", 998), ("\xff", 2**32 - 1)])
@@ -184,7 +186,7 @@ def test_what_is_refused(everything: Programs) -> None:
     os.utime(late, (0, 0))
     hidden.rename(everything.segments / "late")
     wait_until(lambda: "complete: no server lacks" in spark.text, "no gap")
-    spark.process.terminate()
+    spark.process.send_signal(signal.SIGINT)
     assert spark.wait() == 0, spark.text
     assert "A => 1000\n" in spark.text
     assert "\\xff => 4294967295\n" in spark.text
