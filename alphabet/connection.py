@@ -143,6 +143,27 @@ class Connection:
         return 0 if self.secure is None else self.secure.channel.held_bytes
 
     @property
+    def held_bytes(self) -> int:
+        """How much it holds of what is unfinished, in TLS too."""
+        return self.partial_bytes + self.sealed_bytes
+
+    @property
+    def unfinished_since(self) -> float:
+        """Since when it has not finished a frame or, before that, agreed on TLS."""
+        if self.partial_since is not None:
+            return self.partial_since
+        return self.agree_until - HANDSHAKE_SECONDS_MAX
+
+    def take_stock(self, now: float, *, is_progress: bool) -> None:
+        """Take note of what is unfinished now; after progress that is something new."""
+        self.partial_bytes = self.reader.partial_bytes
+        self.sealed_bytes = self.channel_bytes
+        if not self.held_bytes or not self.is_agreed:
+            self.partial_since = None
+        elif is_progress or self.partial_since is None:
+            self.partial_since = now
+
+    @property
     def events(self) -> int:
         """What its socket is watched for: what TLS has to say may wait for room."""
         waits = self.secure is not None and bool(self.secure.channel.outgoing)

@@ -34,6 +34,7 @@ from alphabet.host import Host
 from alphabet.inbox import Inbox
 from alphabet.journal import Journal
 from alphabet.paced_lines import PacedLines
+from alphabet.partial_frames import PartialFrames
 from alphabet.rests import Rests
 from alphabet.waker import Waker
 
@@ -68,7 +69,9 @@ class Reception:
     _connections: set[Connection] = attrs.field(factory=set, init=False)
     _control: selectors.DefaultSelector = attrs.Factory(selectors.DefaultSelector)
     _traffic: selectors.DefaultSelector = attrs.Factory(selectors.DefaultSelector)
-    _partial_bytes: int = attrs.field(default=0, init=False)
+    _unfinished: PartialFrames[Connection] = attrs.field(
+        factory=PartialFrames, init=False
+    )
     _farewells: set[Connection] = attrs.field(factory=set, init=False)
     _has_told_pause: bool = attrs.field(default=False, init=False)
     _is_paused: bool = attrs.field(default=False, init=False)
@@ -174,7 +177,7 @@ class Reception:
 
         Closing with something unread would be a reset, which may overtake them.
         """
-        self._hold(connection, 0)
+        self._unfinished.let_go(connection)
         connection.partial_since = None
         try:
             connection.socket.shutdown(socket.SHUT_WR)
@@ -276,23 +279,21 @@ class Reception:
         frames = reader.receive(data)
         # What came in earlier pieces weighs too.
         whole_bytes = connection.partial_bytes + len(data) - reader.partial_bytes
-        self._hold(connection, reader.partial_bytes, connection.channel_bytes)
-        is_whole = not (reader.partial_bytes or connection.sealed_bytes)
-        if is_whole or not connection.is_agreed:
-            connection.partial_since = None
-        elif frames.count or connection.partial_since is None:
-            connection.partial_since = self.clock()
+        connection.take_stock(self.clock(), is_progress=bool(frames.count))
+        since = connection.unfinished_since
+        self._unfinished.hold(connection, connection.held_bytes, since)
         if frames.count:
             self.host.receive(connection, frames, whole_bytes)
-        if not self._is_heard(connection):
-            return
-        if reader.fault is not None:
+        if reader.fault is not None and self._is_heard(connection):
             self.host.refuse(connection, explain_tls(reader.fault))
-        elif self._partial_bytes > self.limits.partial_bytes_max:
-            self._refuse(
-                connection,
-                f"unfinished frames hold {self.limits.partial_bytes_max} bytes already",
-            )
+        self._end_excess()
+
+    def _end_excess(self) -> None:
+        most = self.limits.partial_bytes_max
+        cause = f"unfinished frames hold {most} bytes, and this one cost the most"
+        for connection in self._unfinished.excess(most, self.clock()):
+            if self._is_heard(connection):
+                self._refuse(connection, cause)
 
     def _write(self, connection: Connection) -> None:
         if self._is_heard(connection):
@@ -336,16 +337,8 @@ class Reception:
         if is_over:
             self.close(connection)
 
-    def _hold(
-        self, connection: Connection, partial_bytes: int, sealed_bytes: int = 0
-    ) -> None:
-        """Keep the sum of what unfinished frames, and records of TLS, hold."""
-        held_bytes = connection.partial_bytes + connection.sealed_bytes
-        self._partial_bytes += partial_bytes + sealed_bytes - held_bytes
-        connection.partial_bytes, connection.sealed_bytes = partial_bytes, sealed_bytes
-
     def _forget(self, connection: Connection) -> None:
-        self._hold(connection, 0)
+        self._unfinished.let_go(connection)
         self._connections.discard(connection)
         self._farewells.discard(connection)
         connection.unwatch()
@@ -353,7 +346,7 @@ class Reception:
     def _stop_reading(self) -> None:
         for listener in self.listeners:
             listener.socket.close()
-        partial = [each for each in self._connections if each.partial_bytes]
+        partial = [each for each in self.connections() if each.partial_bytes]
         self.partial_frames += len(partial)
         self.inbox.close()
         self.stopped.set()

@@ -56,6 +56,7 @@ PURE = {
     "alphabet/intake.py",
     "alphabet/entries.py",
     "alphabet/paced_lines.py",
+    "alphabet/partial_frames.py",
     "alphabet/repeats.py",
     "alphabet/pulse.py",
     "alphabet/connector_receiver.py",

@@ -5,7 +5,9 @@ meanwhile over another connection: all of them count.
 """
 
 import contextlib
+import http.client
 import random
+import re
 import socket
 import struct
 from collections.abc import Iterator
@@ -15,17 +17,19 @@ import attrs
 import pytest
 
 from alphabet.application import TOTAL_MAX, AllVotes, LetterStateBuilder, Votes
+from alphabet.connection import PARTIAL_BYTES_MAX
 from log.directory import DataDirectory
 from log.row import Meta
 from recovery.snapshot import Snapshot, State
 from tests.inspection import last_sequence, rejects, totals, verify
-from tests.process import SECONDS_MAX, Server, serving, submit, wait_until
+from tests.process import ANY, SECONDS_MAX, Server, serving, submit, wait_until
 from tests.receiving import Receiver
 from tests.votes import VOTE_BYTES, frame, wire
 
 GOOD = wire([(b"g", 1)] * 3)
 GOOD_BYTES = len(GOOD)
 SHORT = frame(b"abc")
+MIB = 1 << 20
 STRAY = bytes.fromhex("00 00 00 02 00 0d")
 
 
@@ -330,6 +334,19 @@ class TestOverflow:
         assert verify(place)["ok"]
 
 
+def received_bytes(server: Server) -> float:
+    """Give how much a server with a page has read from plain senders."""
+    [line] = [each for each in server.lines() if each.startswith("listening http ")]
+    page = http.client.HTTPConnection(line.split()[-1], timeout=SECONDS_MAX)
+    with contextlib.closing(page):
+        page.request("GET", "/metrics")
+        text = page.getresponse().read().decode()
+    [value] = re.findall(
+        r'^alphabet_received_bytes_total{source="in"} (.*)', text, re.MULTILINE
+    )
+    return float(value)
+
+
 class TestCaps:
     """What all senders together may take."""
 
@@ -353,25 +370,49 @@ class TestCaps:
         assert totals(tmp_path) == {"g": 6}
 
     def test_unfinished_frames(self, tmp_path: Path) -> None:
-        """Unfinished frames hold 64 MiB at most: what would pass that is closed."""
+        """Unfinished frames hold 64 MiB at most: past that the costliest is ended."""
         header = struct.pack(">I", 1 << 30)
         part = bytes(40 << 20)
         with (
             serving(tmp_path, "--max-frame-bytes", 1 << 30) as server,
             connected(server) as one,
             connected(server) as two,
+            connected(server) as three,
         ):
-            one.send(header + part)
-            two.send(GOOD + header + part)
-            assert not two.has_receipt()
-            line = server.wait_said(two.peer)
+            one.send(GOOD + header + part)
+            two.send(header + part)
+            assert not one.has_receipt()
+            line = server.wait_said(one.peer)
             assert server.anonymous_bytes() < 200 << 20
-            one.send(GOOD)
+            # What the one held is not held any more: there is room for the two.
+            three.send(header + part[: 20 << 20])
+            two.send(GOOD)
             assert submit(server.port, GOOD)
             assert server.stop() == 0
         assert line == (
-            f"rejected from {two.peer} at byte {3 * VOTE_BYTES} (frame): "
-            "unfinished frames hold 67108864 bytes already"
+            f"rejected from {one.peer} at byte {3 * VOTE_BYTES} (frame): "
+            "unfinished frames hold 67108864 bytes, and this one cost the most"
         )
-        assert server.entries()[-1]["partial_frames"] == 1
+        assert server.entries()[-1]["partial_frames"] == 2
         assert totals(tmp_path) == {"g": 6}
+
+    def test_a_part_of_a_vote_beside_all_that_may_be_held(self, tmp_path: Path) -> None:
+        """Who goes on with a vote is not ended for what others hold."""
+        begun = struct.pack(">I", MIB) + bytes(MIB - 4)
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(serving(tmp_path, "--http", ANY))
+            early, late = (stack.enter_context(connected(server)) for _ in range(2))
+            early.send(GOOD[:5])
+            for missing in [*[0] * (PARTIAL_BYTES_MAX // MIB - 1), 8]:
+                other = stack.enter_context(connected(server))
+                other.send(begun[: MIB - missing])
+            held_bytes = PARTIAL_BYTES_MAX - 3
+            wait_until(lambda: received_bytes(server) == held_bytes, "what they hold")
+            late.send(GOOD[:5])
+            server.wait_said("unfinished frames hold")
+            for sender in (early, late):
+                sender.send(GOOD[5:])
+                assert sender.half_close()
+            assert submit(server.port, GOOD)
+            assert server.stop() == 0
+        assert totals(tmp_path) == {"g": 9}
