@@ -19,13 +19,17 @@ if TYPE_CHECKING:
     from alphabet.service_manager import ServiceManager
 
 
-def hear_hangups() -> Waker:
-    """Give what each SIGHUP wakes from now on; to be called in the main thread.
+def hear_hangups(*, is_reloaded: bool) -> Waker | None:
+    """Give what each SIGHUP wakes, one that waited since the start too.
 
-    A handler may interrupt any lock's holder, so it takes none: it only wakes.
+    None where nothing is to be reloaded: it ends the process then, unless whoever
+    started that said otherwise. To be called in the main thread.
     """
-    waker = Waker()
-    signal.signal(signal.SIGHUP, lambda *_: waker.wake())
+    waker = Waker() if is_reloaded else None
+    if waker is not None:
+        # It may interrupt any lock's holder, so it takes none: it only wakes.
+        signal.signal(signal.SIGHUP, lambda *_: waker.wake())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     return waker
 
 

@@ -279,7 +279,7 @@ def _serve(settings: Settings, machine: Machine, journal: Journal) -> None:
     certificates = settings.certificates
     # Set before a replay, which may take long: else SIGHUP would end the process.
     is_reloaded = certificates is not None or manager.is_there
-    hangups = hear_hangups() if is_reloaded else None
+    hangups = hear_hangups(is_reloaded=is_reloaded)
 
     def on_ready() -> None:
         say_ready(server, to_stderr=settings.has_console)

@@ -5,9 +5,13 @@ import io
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -24,7 +28,7 @@ from tests.authority import Authority
 from tests.injected import failing
 from tests.inspection import totals
 from tests.notified import Notified
-from tests.process import Server, serving, submit
+from tests.process import ANY, ROOT, Server, environment, serving, submit
 from tests.votes import make_votes, tally, wire
 
 VOTES = make_votes(random.Random(21), 1000)
@@ -34,6 +38,40 @@ BLOCKS = 5
 HANG_SECONDS = 2.5
 PINGS_MAX = 4
 """A hanging commit's own beginning, a last turn, and those on the way."""
+
+HANGUP_AT = """
+import os, signal, sys
+name = sys.argv.pop(1)
+class Finder:
+    def find_spec(self, module, path=None, target=None):
+        if module == name:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGHUP)
+sys.meta_path.insert(0, Finder())
+from alphabet.program import run_alphabet
+run_alphabet()
+"""
+"""Begins as an installed command does, and has SIGHUP come with an import."""
+
+
+@contextlib.contextmanager
+def hung_up(place: Path, module: str, variables: Mapping[str, str]) -> Iterator[Server]:
+    """Give a server that a SIGHUP meets when it imports a module."""
+    options = ["--in", ANY, "--http", "none", "--data-dir", str(place / "data")]
+    stdout, stderr = place / "stdout", place / "stderr"
+    with stdout.open("wb") as out, stderr.open("wb") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", HANGUP_AT, module, "run", *options],
+            cwd=ROOT,
+            env=environment(variables),
+            stdout=out,
+            stderr=err,
+        )
+    server = Server(process, stdout, stderr)
+    try:
+        yield server
+    finally:
+        server.kill()
 
 
 class TestMessages:
@@ -133,6 +171,27 @@ class TestMessages:
         ready = states.index("READY")
         assert states[:ready] == ["EXTEND_TIMEOUT_USEC"] * ready
         assert states[ready + 1] == "RELOADING"
+
+    @pytest.mark.parametrize("module", ["alphabet.cli", "alphabet.assembly"])
+    def test_a_hangup_while_it_begins(self, tmp_path: Path, module: str) -> None:
+        """It is answered once the server is ready, however early it came."""
+        with (
+            Notified(tmp_path / "notify") as notified,
+            hung_up(tmp_path, module, notified.variables) as server,
+        ):
+            server.wait_said("nothing to read again")
+            notified.wait("RELOADING=1")
+            assert [each[0] for each in notified.messages][:2] == [
+                "READY=1",
+                "RELOADING=1",
+            ]
+            assert server.stop() == 0
+
+    def test_a_terminal_that_closes_while_it_begins(self, tmp_path: Path) -> None:
+        """Without a manager it ends a server, as if it had come later."""
+        with hung_up(tmp_path, "alphabet.cli", {}) as server:
+            assert server.wait() == -signal.SIGHUP
+            assert server.said() == []
 
 
 class TestWatchdog:
