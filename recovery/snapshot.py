@@ -15,6 +15,7 @@ import itertools
 import json
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import Any, Self
 
 import attrs
@@ -112,6 +113,16 @@ def announced_bytes(head: bytes) -> int:
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         return 0
     return states_start + sum(sizes) + _CHECKSUM.size
+
+
+def has_checksum(pieces: Iterable[bytes]) -> bool:
+    """Say whether bytes, piece by piece, end with the checksum of all before it."""
+    checksum, rest = 0, b""
+    for piece in pieces:
+        rest += piece
+        checksum = zlib.crc32(memoryview(rest)[: -_CHECKSUM.size], checksum)
+        rest = rest[-_CHECKSUM.size :]
+    return rest == _CHECKSUM.pack(checksum)
 
 
 def _cut_states(listed: list[tuple[str, str, int]], data: bytes) -> tuple[State, ...]:

@@ -6,10 +6,12 @@ cannot be used is renamed, never deleted. The edge: files and nothing else.
 """
 
 import contextlib
+import functools
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import attrs
 
@@ -17,7 +19,7 @@ from log import failpoint
 from log.directory import flush_directory
 from log.errors import DirectoryError
 from recovery.errors import SnapshotError
-from recovery.snapshot import HEAD_BYTES, Snapshot, announced_bytes
+from recovery.snapshot import HEAD_BYTES, Snapshot, announced_bytes, has_checksum
 
 SUFFIX = ".snapshot"
 BROKEN = ".broken"
@@ -25,6 +27,7 @@ AHEAD = ".ahead"
 KEPT_MAX = 3
 
 _TEMPORARY = ".tmp"
+_PIECE_BYTES = 1 << 20
 _DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o600
 
@@ -33,7 +36,8 @@ def read_snapshot(file: Path) -> Snapshot:
     """Read a snapshot's file; raises SnapshotError for anything else.
 
     Nobody is waited for, as at a pipe, and no more is read than the file says that
-    it has: a wrong one may be of any length.
+    it has, nor held at once before that has its checksum: a wrong one may be of any
+    length, and what it says may be wrong.
     """
     try:
         with open(file, "rb", opener=_open_at_once) as stream:
@@ -41,12 +45,21 @@ def read_snapshot(file: Path) -> Snapshot:
             if not stat.S_ISREG(found.st_mode):
                 raise SnapshotError("it cannot be read: it is no regular file")
             data = stream.read(min(HEAD_BYTES, found.st_size))
-            # One byte more shows that there are too many.
-            end = min(announced_bytes(data) + 1, found.st_size)
-            data += stream.read(max(end - len(data), 0))
+            if announced_bytes(data) > len(data):
+                data = _read_large(stream, announced_bytes(data), found.st_size)
     except OSError as error:
         raise SnapshotError(f"it cannot be read: {error.strerror}") from error
     return Snapshot.decode(data)
+
+
+def _read_large(stream: BinaryIO, told_bytes: int, file_bytes: int) -> bytes:
+    if told_bytes != file_bytes:
+        raise SnapshotError(f"it is to have {told_bytes} bytes, and has {file_bytes}")
+    stream.seek(0)
+    if not has_checksum(iter(functools.partial(stream.read, _PIECE_BYTES), b"")):
+        raise SnapshotError("its checksum does not match")
+    stream.seek(0)
+    return stream.read(told_bytes)
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -1,5 +1,6 @@
 """A snapshot's bytes: they say all of it, and nothing else is taken for one."""
 
+import itertools
 import json
 import struct
 import zlib
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recovery.errors import SnapshotError
-from recovery.snapshot import FORMAT_VERSION, MAGIC, Snapshot, State
+from recovery.snapshot import FORMAT_VERSION, MAGIC, Snapshot, State, has_checksum
 from tests import samples
 
 states = st.builds(State, st.text(max_size=10), st.text(max_size=6), st.binary())
@@ -41,6 +42,24 @@ def sealed(header: bytes, data: bytes = b"", version: int = FORMAT_VERSION) -> b
     """Make a snapshot's bytes around any header, with a checksum that is right."""
     content = struct.pack(">5sBI", MAGIC, version, len(header)) + header + data
     return content + zlib.crc32(content).to_bytes(4)
+
+
+class TestChecksum:
+    """The checksum at the end, without having all at once."""
+
+    @given(snapshot=snapshots, cuts=st.lists(st.integers(0, 200)), at=st.integers(0))
+    def test_in_pieces(self, snapshot: Snapshot, cuts: list[int], at: int) -> None:
+        """It is right in any pieces, and wrong once any bit of all is changed."""
+        encoded = snapshot.encode()
+        ends = sorted({0, len(encoded), *(cut for cut in cuts if cut < len(encoded))})
+        pieces = [encoded[start:end] for start, end in itertools.pairwise(ends)]
+        assert has_checksum(pieces)
+        place, bit = divmod(at % (8 * len(encoded)), 8)
+        changed = bytearray(encoded)
+        changed[place] ^= 1 << bit
+        assert not has_checksum([bytes(changed)])
+        assert not has_checksum([encoded[:-1]])
+        assert not has_checksum([encoded[:3]])
 
 
 class TestRoundTrip:

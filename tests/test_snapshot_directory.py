@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import stat
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ FAILPOINTS = re.findall(r'failpoint\.reach\("([^"]+)"\)', SOURCE)
 
 HUGE_BYTES = 1 << 42
 """A hole of more than any memory has."""
+LARGE_BYTES = 5 * HEAD_BYTES
 CHECKSUM_BYTES = 4
 
 
@@ -198,6 +200,23 @@ class TestRead:
         with pytest.raises(SnapshotError):
             snapshots.read(5)
 
+    def test_a_head_that_tells_too_much(self, snapshots: SnapshotDirectory) -> None:
+        """A file that is as long as its head says, with a hole in it, is not held."""
+        large = snapshot(5, bytes(LARGE_BYTES)).encode()
+        file = snapshots.write(snapshot(5))
+        file.write_bytes(large[:1000])
+        os.truncate(file, len(large))
+        assert announced_bytes(large) == len(large)
+        del large
+        tracemalloc.start()
+        try:
+            with pytest.raises(SnapshotError, match="checksum"):
+                snapshots.read(5)
+            _, held_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held_bytes < 2 * HEAD_BYTES
+
     @given(st.binary(max_size=100), st.integers(0, 10))
     def test_what_a_head_tells(self, data: bytes, cut_bytes: int) -> None:
         """A whole head tells the snapshot's length; any other bytes do no harm."""
@@ -217,7 +236,7 @@ class TestRead:
         assert snapshots.read(5) == large
         with file.open("ab") as stream:
             stream.write(b"\0")
-        with pytest.raises(SnapshotError):
+        with pytest.raises(SnapshotError, match="it is to have"):
             snapshots.read(5)
 
     def test_newest_come_first(self, snapshots: SnapshotDirectory) -> None:
