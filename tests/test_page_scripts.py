@@ -129,6 +129,26 @@ def test_an_axis_has_all_values(tab: Tab, least: float, times: float) -> None:
         assert marks == sorted(marks)
 
 
+@pytest.mark.parametrize(
+    ("times", "left"),
+    [
+        ([], []),
+        ([5.0], [5.0]),
+        ([1, 2, 2, 9], [1, 2, 2, 9]),
+        ([7, 8, 3, 4], [3, 4]),
+        ([7, 8, 3, 4, 2, 600], [2, 600]),
+        ([1, 2, 3e8, 3e8 + 1], [1, 2, 3e8, 3e8 + 1]),
+    ],
+)
+def test_a_chart_begins_where_the_clock_was_set_back(
+    tab: Tab, times: list[float], left: list[float]
+) -> None:
+    """Of the past only that is drawn which is not later than what came after it."""
+    seconds = [{"time_seconds": time} for time in times]
+    found = call(tab, "chart", "sinceSetBack", seconds)
+    assert [each["time_seconds"] for each in found] == left
+
+
 def sink(**more: object) -> dict[str, object]:
     """Give a sink's standing."""
     usual = {"name": "s", "address": "h:1", "state": "connected", "sequence": 6}

@@ -43,7 +43,7 @@ export class Chart {
 
   /** Show these entries of the history, oldest first. */
   show(seconds) {
-    this.seconds = seconds;
+    this.seconds = sinceSetBack(seconds);
     this.draw();
   }
 
@@ -169,6 +169,12 @@ export class Chart {
     }
     return found?.second ?? null;
   }
+}
+
+/** The entries since the server's clock was last set back: those before it have no place left of the newest. */
+export function sinceSetBack(seconds) {
+  const goesBack = ({ time_seconds: time }, index) => time < seconds[index - 1]?.time_seconds;
+  return seconds.slice(Math.max(seconds.findLastIndex(goesBack), 0));
 }
 
 // A run of one point is a dot: a line of no length, with round ends.
