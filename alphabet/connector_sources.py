@@ -89,7 +89,7 @@ class ConnectorSources:
         self._machines[connection] = machine
         self._places[machine] = connection
 
-    def receive(self, connection: Connection, frames: Frames, whole_bytes: int) -> None:
+    def receive(self, connection: Connection, frames: Frames, held_bytes: int) -> None:
         """Let the machine take frames, and hand on what is to be counted."""
         machine = self._machines[connection]
         known = machine.duplicates
@@ -105,7 +105,7 @@ class ConnectorSources:
                 points,
                 Receipt(machine, points),
             )
-            self.inbox.put(received, whole_bytes)
+            self.inbox.put(received, held_bytes)
         self._act(machine)
 
     def refuse(self, connection: Connection, fault: FrameFault) -> None:

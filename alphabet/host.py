@@ -19,8 +19,8 @@ class Host(Protocol):
     def admit(self, connection: Connection) -> None:
         """Take note of a new connection."""
 
-    def receive(self, connection: Connection, frames: Frames, whole_bytes: int) -> None:
-        """Take whole frames, which were so many bytes on the wire."""
+    def receive(self, connection: Connection, frames: Frames, held_bytes: int) -> None:
+        """Take whole frames, which hold so many bytes with the reads they borrow."""
 
     def refuse(self, connection: Connection, fault: FrameFault) -> None:
         """End a connection for cause; what it sent before counts."""

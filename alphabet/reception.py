@@ -277,13 +277,13 @@ class Reception:
         self.received_bytes += len(data)
         reader = connection.reader
         frames = reader.receive(data)
-        # What came in earlier pieces weighs too.
-        whole_bytes = connection.partial_bytes + len(data) - reader.partial_bytes
+        # What came in earlier pieces weighs too, and a run borrows all of its read.
+        earlier_bytes = max(connection.partial_bytes - reader.partial_bytes, 0)
         connection.take_stock(self.clock(), is_progress=bool(frames.count))
         since = connection.unfinished_since
         self._unfinished.hold(connection, connection.held_bytes, since)
         if frames.count:
-            self.host.receive(connection, frames, whole_bytes)
+            self.host.receive(connection, frames, earlier_bytes + len(data))
         if reader.fault is not None and self._is_heard(connection):
             self.host.refuse(connection, explain_tls(reader.fault))
         self._end_excess()

@@ -62,10 +62,10 @@ class Sources:
     def admit(self, connection: Connection) -> None:
         """Wait for its first frame: there is no greeting."""
 
-    def receive(self, connection: Connection, frames: Frames, whole_bytes: int) -> None:
+    def receive(self, connection: Connection, frames: Frames, held_bytes: int) -> None:
         """Hand votes on."""
         received = Received(connection, connection.peer, connection.pipeline, frames)
-        self.inbox.put(received, whole_bytes)
+        self.inbox.put(received, held_bytes)
 
     def refuse(self, connection: Connection, fault: FrameFault) -> None:
         """End a connection for cause; what it sent before counts."""

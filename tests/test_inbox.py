@@ -14,12 +14,18 @@ from alphabet.address import Address, NamedAddress
 from alphabet.application import Decoder
 from alphabet.arrival import End
 from alphabet.assembly import Settings, assembled
-from alphabet.connection import RECEIVE_BYTES, Limits, Listener
+from alphabet.connection import (
+    RECEIVE_BYTES,
+    RECEIVE_BYTES_FIRST,
+    Limits,
+    Listener,
+)
 from alphabet.inbox import ARRIVAL_BYTES, Inbox
 from alphabet.journal import Journal
 from alphabet.sources import Sources
 from tests.machines import alphabet
 from tests.process import wait_until
+from tests.votes import wire
 
 SECONDS_MAX = 20.0
 ALL = 1 << 30
@@ -198,6 +204,29 @@ class TestWriters:
 
 class TestWeight:
     """What the sources put in."""
+
+    def test_what_is_borrowed_weighs_as_much_as_it_holds(self) -> None:
+        """A few votes before a long part of a frame weigh what was read with them."""
+        inbox = Inbox(RECEIVE_BYTES_FIRST)
+        journal = Journal.open(io.StringIO(), "json")
+        votes = wire([(b"g", 1)] * 100)
+        begun = RECEIVE_BYTES.to_bytes(4) + bytes(RECEIVE_BYTES_FIRST)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.settimeout(0)
+            listener = Listener(listening, 0, Decoder())
+            sources = Sources([listener], inbox, Limits(), journal)
+            thread = threading.Thread(target=sources.reception.run)
+            with socket.create_connection(listening.getsockname()) as sender:
+                # All of it is there before any of it is read.
+                sender.sendall((votes + begun)[:RECEIVE_BYTES_FIRST])
+                thread.start()
+                wait_until(lambda: not inbox.is_empty, "votes")
+            is_full = inbox.is_full
+            sources.reception.end()
+            thread.join(SECONDS_MAX)
+        sources.reception.waker.close()
+        journal.close()
+        assert is_full
 
     def test_a_frame_that_came_in_pieces_weighs_all_of_them(self) -> None:
         """A large frame fills the inbox by its whole size, however it was received."""
