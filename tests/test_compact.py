@@ -228,7 +228,7 @@ class TestSameState:
         meta = attrs.evolve(log.meta, gaps=[(10, 4)])
         log.commit(Transaction((gap, rest), meta=meta))
         states = kept.make_snapshot(9).states
-        for base, gaps, first in ((9, 1, 10), (11, 1, 12), (13, 0, 14)):
+        for base, gaps, first in ((9, 1, 10), (11, 1, 12), (12, 1, 13), (13, 0, 14)):
             made = attrs.evolve(kept.make_snapshot(9), sequence=base, states=states)
             tail = log.tail_at(base)
             snapshot = attrs.evolve(

@@ -325,6 +325,15 @@ class TestWithoutCheck:
         assert standings == {"3": "damaged", "6": "unchecked", "10": "ahead"}
         assert code == 1
 
+    def test_a_damaged_block_is_met(self, directory: DataDirectory) -> None:
+        """Where the block that a snapshot was taken on is damaged, that is told."""
+        with opened(directory) as log:
+            value = log.store.get(BLOCKS, key(6))
+            assert value is not None
+            log.store.commit([Change(BLOCKS, key(6), flip_middle(value))], 0)
+        done = replay_here("snapshots", directory.path, "--no-check")
+        assert "the log is damaged at 6" in done.stdout
+
     @pytest.mark.parametrize("words", [[], ["--no-check"], ["--format", "csv"]])
     def test_none(self, tmp_path: Path, words: list[str]) -> None:
         """Where there is none, that is said, and nothing is printed."""
