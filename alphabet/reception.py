@@ -286,7 +286,8 @@ class Reception:
             self.host.receive(connection, frames, earlier_bytes + len(data))
         if reader.fault is not None and self._is_heard(connection):
             self.host.refuse(connection, explain_tls(reader.fault))
-        self._end_excess()
+        if self._unfinished.held_bytes > self.limits.partial_bytes_max:
+            self._end_excess()
 
     def _end_excess(self) -> None:
         most = self.limits.partial_bytes_max
