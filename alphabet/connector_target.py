@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from alphabet.connector_client import ConnectorClient, ServerFaultError, State
-from alphabet.dialing import connect
+from alphabet.dialing import SPEAKS_TLS, connect, is_alert
 from alphabet.sender import NoReceiptError
 
 if TYPE_CHECKING:
@@ -226,7 +226,8 @@ class ConnectorTarget:
         try:
             self.client.receive(data)
         except ServerFaultError as error:
-            raise NoReceiptError(error.cause) from error
+            cause = SPEAKS_TLS if is_alert(data) else error.cause
+            raise NoReceiptError(cause) from error
         if self.client.refusals > refusals:
             self._lose("has another sender of this stream", is_held=True)
         elif self.client.state is State.AWAY:

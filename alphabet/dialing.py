@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from alphabet.secure_socket import SecureSocket
 
 CONNECT_SECONDS_MAX = 5.0
+SPEAKS_TLS = "speaks TLS, and nothing else there (see --tls-ca)"
+"""What a peer does that gives an alert for an answer, to end a sentence about it."""
+_ALERT_BEGINS = b"\x15\x03"
 
 
 def secured(
@@ -44,6 +47,11 @@ def connect(
     except BaseException:
         connection.close()
         raise
+
+
+def is_alert(said: bytes) -> bool:
+    """Say whether what came in plain TCP is how TLS complains: RFC 8446, 5.1, 6."""
+    return said.startswith(_ALERT_BEGINS)
 
 
 def dial(

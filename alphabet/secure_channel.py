@@ -29,6 +29,8 @@ _READ_BYTES = 1 << 14
 _FEED_BYTES = 1 << 14
 """How much OpenSSL is given at once: it never gives back the room that this took."""
 _HANDSHAKE_TYPE = 0x16
+_UNEXPECTED_MESSAGE = b"\x15\x03\x01\x00\x02\x02\x0a"
+"""The alert for what is no TLS, before a version is agreed: RFC 8446, 5.1, 6."""
 _HEAD_BYTES = 5
 """A record's type, version and length: RFC 8446, 5.1."""
 
@@ -123,6 +125,7 @@ class SecureChannel:
             self._is_first = False
             if data[0] != _HANDSHAKE_TYPE:
                 self.fault = "it does not speak TLS, and nothing else is spoken here"
+                self.outgoing = memoryview(_UNEXPECTED_MESSAGE)
                 raise ChannelError(errno.EPROTO, self.fault)
         self._follow(data)
         self._greeting_bytes += len(data)

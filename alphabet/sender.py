@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import attrs
 
+from alphabet.dialing import SPEAKS_TLS, is_alert
 from alphabet.vote_input import (
     CHUNK_BYTES,
     CHUNK_VOTES,
@@ -104,7 +105,7 @@ class ServerTarget:
             except BlockingIOError:
                 continue
             except OSError as error:
-                raise _broken(error) from error
+                raise self._lost(error) from error
             self.sent_bytes += sent
             view = view[sent:]
 
@@ -127,7 +128,7 @@ class ServerTarget:
         except TimeoutError as error:
             raise self._silent("gave no receipt") from error
         except OSError as error:
-            raise _broken(error) from error
+            raise self._lost(error) from error
 
     def _poll(
         self, events: int, seconds: float | None, fileno: int | None = None
@@ -150,11 +151,24 @@ class ServerTarget:
 
     def _closed(self) -> bool:
         """Say whether the server has closed its side; else it has something to say."""
-        if self.connection.recv(_READ_BYTES):
+        said = self.connection.recv(_READ_BYTES)
+        if is_alert(said):
+            raise NoReceiptError(SPEAKS_TLS)
+        if said:
             raise NoReceiptError(
                 "answered as no --in does (a --connector-in needs --connector)"
             )
         return True
+
+    def _lost(self, error: OSError) -> NoReceiptError:
+        """Make the error for a connection that broke: its last words may tell why."""
+        try:
+            self._closed()
+        except NoReceiptError as said:
+            return said
+        except OSError:
+            pass  # It said nothing more.
+        return _broken(error)
 
     def _silent(self, what: str) -> NoReceiptError:
         """Make the error for a server that let time pass."""

@@ -136,10 +136,13 @@ class TestFaults:
     """A peer that does what it may not."""
 
     def test_plain(self, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
-        """The first byte of a vote is told from TLS, and said."""
+        """The first byte of a vote is told from TLS, and the peer gets an alert."""
         server = SecureChannel.of_server(contexts[1])
         with pytest.raises(ChannelError, match="does not speak TLS"):
             server.receive(b"\0")
+        client = SecureChannel.of_client(contexts[0], HOST)
+        with pytest.raises(ChannelError, match="unexpected message"):
+            client.receive(bytes(server.outgoing))
 
     @given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
     def test_changed_on_the_way(

@@ -261,6 +261,23 @@ class TestWhoIsLetIn:
             assert "nothing was sent" in said
             server.wait_said("it begins as TLS does, and this port speaks plain TCP")
 
+    def test_a_plain_sender_where_tls_is_spoken(
+        self, tmp_path: Path, authority: Authority
+    ) -> None:
+        """A sender that lacks its options is told so, however it sends."""
+        votes = tmp_path / "votes"
+        words = ["--connector-in", f"{HOST}:0", *authority.server.words]
+        with serving(tmp_path, *words) as server:
+            for count in (1, len(VOTES)):
+                votes.write_bytes(wire(VOTES[:count]))
+                code, _, said = send(votes, server.port)
+                assert code == 3
+                assert "speaks TLS, and nothing else there (see --tls-ca)" in said
+            code, _, said = send(votes, connector_port(server), "--connector")
+            assert code == 3
+            assert "speaks TLS, and nothing else there (see --tls-ca)" in said
+            server.wait_said("does not speak TLS")
+
     def test_receivers(
         self, tmp_path: Path, authority: Authority, stranger: Authority
     ) -> None:
