@@ -1,4 +1,4 @@
-"""How soon a peer that vanished without a word is noticed.
+"""How soon a peer that vanished without a word, or does not listen, is noticed.
 
 A host that lost its power, or a network that drops everything, sends no end. The edge:
 options of sockets.
@@ -36,3 +36,14 @@ def keep_alive(connection: socket.socket | SecureSocket) -> None:
         for name, value in _OPTIONS.items():
             if hasattr(socket, name):
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def end_unread(listener: socket.socket, seconds: float) -> None:
+    """Let the system end a connection whose peer takes nothing it is sent for so long.
+
+    What it accepts from now on has that from `listener`. See tcp(7); where a system
+    lacks the option, such a peer is let alone.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        milliseconds = round(seconds * 1000)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)

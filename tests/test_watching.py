@@ -39,6 +39,7 @@ from tests.votes import tally, wire
 VOTES = [(bytes([letter]), 2**31 + letter) for letter in range(97, 105)]
 HERE = NamedAddress(None, Address("127.0.0.1", 0))
 SMALL_BYTES = 4096
+UNREAD_COUNT = 100
 OK = b"HTTP/1.1 200"
 CHANGES = 3000
 WAIT_AND_FAIL = (
@@ -305,6 +306,38 @@ class TestWatchers:
                 sequence = told["sequence"]
                 totals |= told["totals"]
             assert totals == {k: str(v) for k, v in tally(VOTES).items()}
+            assert [x for x in server.entries() if x["level"] != "info"] == []
+
+    def test_one_that_asks_and_does_not_read_is_cut(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its place is free soon, whatever it asked for; one that is idle keeps its."""
+        monkeypatch.setattr(page_thread, "UNREAD_SECONDS_MAX", 0.3)
+        runners: list[web.AppRunner] = []
+
+        def keep(site: Site) -> web.AppRunner:
+            runners.append(page_runner(site))
+            return runners[-1]
+
+        monkeypatch.setattr(page_thread, "page_runner", keep)
+        with watched(tmp_path) as server:
+            idle = http.client.HTTPConnection("127.0.0.1", server.page_port)
+            with contextlib.closing(idle), socket.socket() as mute:
+                idle.request("GET", "/healthz")
+                assert idle.getresponse().read()
+                [runner] = runners
+                http_server = runner.server
+                assert http_server is not None
+                mute.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BYTES)
+                mute.connect(("127.0.0.1", server.page_port))
+                asking = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+                mute.sendall(asking * UNREAD_COUNT)
+                assert mute.recv(len(OK), socket.MSG_PEEK) == OK
+                assert len(http_server.connections) == 2
+                wait_until(lambda: len(http_server.connections) == 1, "its end")
+                assert server.ask("/healthz").status == 200
+                idle.request("GET", "/healthz")
+                assert idle.getresponse().status == 200
             assert [x for x in server.entries() if x["level"] != "info"] == []
 
     def test_one_that_was_dropped_is_cut(

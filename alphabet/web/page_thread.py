@@ -2,7 +2,7 @@
 
 Started once the server is ready; imports what is slow only then. Its death is told in
 one line, and counting goes on. What peers can make it hold is bounded here:
-connections, headers, and how long a first request may take.
+connections, headers, how long a first request may take, and how long an answer.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 
 from alphabet import entries
+from alphabet.keepalive import end_unread
 from alphabet.thread import start_thread
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ REQUEST_SECONDS_MAX = 10.0
 HANDSHAKE_SECONDS_MAX = 5.0
 """How long one may take to agree on TLS: less than for its first request."""
 KEEPALIVE_SECONDS = 30.0
+UNREAD_SECONDS_MAX = 30.0
+"""How long one may take nothing of what it was sent, before the system ends it."""
 STOP_SECONDS_MAX = 1.0
 HTTP_BOUNDS: dict[str, Any] = {
     "access_log": None,
@@ -125,6 +128,7 @@ class PageThread:
         runner = page_runner(site)
         await runner.setup()
         context = self._context()
+        end_unread(self.listener, UNREAD_SECONDS_MAX)
         listening = await self._loop.create_server(
             lambda: self._protocol(runner, site),
             sock=self.listener,
