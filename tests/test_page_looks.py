@@ -183,6 +183,22 @@ def test_nothing_moves_for_those_who_ask_so(scene: Scene) -> None:
         assert tab.run(glide) == duration
 
 
+def test_a_sinks_state_is_one_line(scene: Scene) -> None:
+    """A narrow window lets the longest state be as high as the shortest."""
+    tab = scene.tab
+    look_anew(tab)
+    tab.resize(360, 900)
+    tab.wait("innerWidth === 360")
+    tab.wait("document.querySelector('#sinks').rows.length === 1")
+    grown = """(() => {
+        const cell = document.querySelector('#sinks td[data-level]');
+        const height = cell.offsetHeight;
+        cell.textContent = 'catching up';
+        return cell.offsetHeight - height;
+    })()"""
+    assert tab.run(grown) == 0
+
+
 def test_it_fits_any_width(scene: Scene) -> None:
     """Nothing reaches over the edge, with few letters and with all, of long totals."""
     tab = scene.tab
