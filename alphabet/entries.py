@@ -14,6 +14,7 @@ from typing import ParamSpec
 
 import attrs
 
+from alphabet.counted import counted
 from log.row import Reject
 
 INFO, WARNING, ERROR = "info", "warning", "error"
@@ -313,6 +314,6 @@ def entries_lost(*, entries: int) -> str:
 def stopped(*, sequence: int, rejected: int, partial_frames: int) -> str:
     """The server has stopped in good order; `partial_frames` were left unfinished."""
     return (
-        f"stopped after sequence {sequence}; {rejected} votes did not count, "
-        f"{partial_frames} frames were unfinished"
+        f"stopped after sequence {sequence}; {counted(rejected)} did not count, "
+        f"{counted(partial_frames, 'frame was', 'frames were')} unfinished"
     )

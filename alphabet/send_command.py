@@ -21,6 +21,7 @@ from alphabet.command_line import (
     read_cookie,
     tls_options,
 )
+from alphabet.counted import counted
 from alphabet.dialing import connect
 from alphabet.sender import NoReceiptError, Sender, ServerTarget, StreamTarget
 from alphabet.vote_choice import STANDARD, VoteChoice
@@ -353,9 +354,9 @@ def _send(choice: VoteChoice, sender: Sender, target_name: str) -> None:
     fault_text = f"{choice.name}: {fault}; " if fault else ""
     if loss:
         raise CannotServeError(
-            f"{fault_text}{loss} after {sent} votes were sent, and how many are durable"
-            " is not known: `alphabet-replay info DATA_DIR` tells what the log holds,"
-            " and --skip leaves that out"
+            f"{fault_text}{loss} after {counted(sent, 'vote was', 'votes were')} sent,"
+            " and how many are durable is not known: `alphabet-replay info DATA_DIR`"
+            " tells what the log holds, and --skip leaves that out"
         )
     if fault and sent:
         raise DamageError(

@@ -14,10 +14,11 @@ import click
 
 from alphabet.command_line import CannotServeError, DamageError
 from alphabet.connector_target import ConnectorTarget
+from alphabet.counted import counted
 from alphabet.sender import NoReceiptError, Sender
 from alphabet.spread import Spread
 from alphabet.spread_target import Branch, SpreadTarget
-from alphabet.stream_send import StoppedError, pump_stream
+from alphabet.stream_send import StoppedError, all_durable, pump_stream
 from alphabet.vote_input import CHUNK_VOTES, VoteInputError, cut_votes
 from alphabet.vote_pump import pump
 
@@ -53,8 +54,9 @@ class PlainShare:
             target.finish()
         except NoReceiptError as error:
             raise CannotServeError(
-                f"{self.address} {error} after {self.sender.votes_sent} votes were sent"
-                " to it, and how many of these are durable is not known"
+                f"{self.address} {error} after"
+                f" {counted(self.sender.votes_sent, 'vote was', 'votes were')} sent to"
+                " it, and how many of these are durable is not known"
             ) from error
 
     def cut_short(self) -> None:
@@ -110,8 +112,9 @@ def send_spread(
     except KeyboardInterrupt:
         sent = sum(each.sender.votes_sent for each in shares)
         raise CannotServeError(
-            f"this command was stopped after {sent} votes were sent, and how many are"
-            " durable is not known: `alphabet-replay info DATA_DIR` tells what a log"
+            f"this command was stopped after"
+            f" {counted(sent, 'vote was', 'votes were')} sent, and how many are durable"
+            " is not known: `alphabet-replay info DATA_DIR` tells what a log"
             " holds"
         ) from None
     fault = f"{choice.name}: {ending.fault}; " if ending.fault else ""
@@ -127,7 +130,7 @@ def send_spread(
     if ending.fault:
         rest = "what was sent before that is durable: mend it, then go on with"
         raise DamageError(f"{fault}{rest} --skip {behind}")
-    click.echo(f"sent {ending.votes} votes to {_servers(shares)}, all durable")
+    click.echo(f"sent {counted(ending.votes)} to {_servers(shares)}, all durable")
 
 
 def send_spread_streams(  # noqa: PLR0913 - as the command has them
@@ -169,22 +172,21 @@ def send_spread_streams(  # noqa: PLR0913 - as the command has them
     try:
         ending = _spread(choice, way, shares, rate)
     except KeyboardInterrupt:
+        durable = sum(each.votes_durable for each in clients)
         raise StoppedError(
-            f"stopped; {sum(each.votes_durable for each in clients)} votes are durable:"
-            " to go on behind them, run the same again"
+            f"stopped; {counted(durable, 'vote is', 'votes are')} durable: to go on"
+            " behind them, run the same again"
         ) from None
     _check_streams(choice, ending)
     if stamp != choice.stamp():
         raise DamageError(
-            f"{choice.name} was changed while it was sent: {ending.votes} votes that"
-            " were read are durable, whichever they were"
+            f"{choice.name} was changed while it was sent, and"
+            f" {counted(ending.votes, 'vote is', 'votes are')} durable of what was"
+            " read, whichever that was"
         )
     taken = sum(each.votes_taken for each in clients)
     there = sum(each.votes_there for each in clients)
-    click.echo(
-        f"sent {taken} votes to {_servers(shares)}, {there} were there already,"
-        " all durable"
-    )
+    click.echo(f"sent {all_durable(taken, there, f' to {_servers(shares)}')}")
 
 
 def _check_streams(choice: VoteChoice, ending: Ending) -> None:
@@ -196,14 +198,15 @@ def _check_streams(choice: VoteChoice, ending: Ending) -> None:
         raise kind(f"{fault}{_together(ending)}")
     if ending.fault:
         raise DamageError(
-            f"{choice.name}: {ending.fault}; the {ending.votes} votes before that are"
-            " durable: mend it from there on, then run the same again"
+            f"{choice.name}: {ending.fault};"
+            f" {counted(ending.votes, 'vote is', 'votes are')} durable, all before"
+            " that: mend it from there on, then run the same again"
         )
 
 
 def _servers(shares: Sequence[object]) -> str:
     """Count the servers in words."""
-    return f"{len(shares)} server{'' if len(shares) == 1 else 's'}"
+    return counted(len(shares), "server", "servers")
 
 
 def _together(ending: Ending) -> str:

@@ -20,6 +20,7 @@ import click
 from alphabet.command_line import INTERRUPTED, CannotServeError, DamageError
 from alphabet.connector_client import ConnectorClient, PointError
 from alphabet.connector_target import ConnectorTarget
+from alphabet.counted import counted
 from alphabet.sender import NoReceiptError, Sender
 from alphabet.vote_input import VoteInputError, cut_votes
 
@@ -118,10 +119,13 @@ def send_stream(
         with contextlib.closing(target):
             fault = pump_stream(choice, target, rate)
     _check_input(choice, stamp, client, fault)
-    click.echo(
-        f"sent {client.votes_taken} votes, {client.votes_there} were there already,"
-        " all durable"
-    )
+    click.echo(f"sent {all_durable(client.votes_taken, client.votes_there)}")
+
+
+def all_durable(taken: int, there: int, whither: str = "") -> str:
+    """Say how many votes were sent, whither, and how many the server had already."""
+    already = counted(there, "was", "were")
+    return f"{counted(taken)}{whither}, {already} there already, all durable"
 
 
 def pump_stream(
@@ -166,13 +170,15 @@ def _check_input(
     """Refuse to call it a success where the input is bad or was not left alone."""
     if stamp != choice.stamp():
         raise DamageError(
-            f"{choice.name} was changed while it was sent: {client.votes_durable} votes"
-            " that were read are durable, whichever they were"
+            f"{choice.name} was changed while it was sent, and"
+            f" {counted(client.votes_durable, 'vote is', 'votes are')} durable of what"
+            " was read, whichever that was"
         )
     if fault:
         raise DamageError(
-            f"{choice.name}: {fault}; the {client.votes_durable} votes before that are"
-            " durable: mend it from there on, then run the same again"
+            f"{choice.name}: {fault};"
+            f" {counted(client.votes_durable, 'vote is', 'votes are')} durable, all"
+            " before that: mend it from there on, then run the same again"
         )
 
 
@@ -181,9 +187,9 @@ def _so_far(client: ConnectorClient) -> str:
     if not client.votes_taken:
         return "nothing was sent"
     return (
-        f"{client.votes_durable} votes are durable, up to byte {client.durable} of"
-        f" stream {os.fsdecode(client.stream_name)!r}: to go on behind them, run the"
-        " same again"
+        f"{counted(client.votes_durable, 'vote is', 'votes are')} durable, up to byte"
+        f" {client.durable} of stream {os.fsdecode(client.stream_name)!r}: to go on"
+        " behind them, run the same again"
     )
 
 

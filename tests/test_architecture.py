@@ -34,6 +34,7 @@ PURE = {
     "alphabet/application.py",
     "alphabet/cause.py",
     "alphabet/components.py",
+    "alphabet/counted.py",
     "alphabet/decorators.py",
     "alphabet/ending.py",
     "alphabet/kafka.py",

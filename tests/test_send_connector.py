@@ -144,8 +144,8 @@ class TestOnce:
                 (several, 0, "sent 4 votes, 0 were there already"),
                 (several[:-5], 1, "byte 27: it is the file's end, and the server has"),
                 (several[:9] * 4, 1, "a frame of the input goes across it"),
-                (several + b"\0\0", 1, "the 4 votes before that are durable: mend it"),
-                (several + wire(VOTES[:1]), 0, "sent 1 votes, 4 were there already"),
+                (several + b"\0\0", 1, "4 votes are durable, all before that: mend it"),
+                (several + wire(VOTES[:1]), 0, "sent 1 vote, 4 were there already"),
             ):
                 file.write_bytes(content)
                 done = run_send(port, file, "--stream", "s")
@@ -439,7 +439,9 @@ class TestServers:
         with modelled(behave) as port:
             done = run_send(port, file)
         assert done.exit_code == 1
-        assert "was changed while it was sent: 40000 votes" in done.output
+        assert (
+            "was changed while it was sent, and 40000 votes are durable" in done.output
+        )
 
     def test_nobody_there(self, port: int, file: Path) -> None:
         """A server that is not there is waited for, so long and no longer."""

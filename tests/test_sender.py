@@ -177,7 +177,7 @@ class TestReceipt:
             result = run_send(*pace, "--to", server.address)
         assert (result.exit_code, result.stdout) == (3, "")
         assert result.stderr == (
-            f"Error: {server.address} {cause} after 1 votes were sent, {NOT_KNOWN}\n"
+            f"Error: {server.address} {cause} after 1 vote was sent, {NOT_KNOWN}\n"
         )
 
     def test_a_reset_is_noticed_while_sending(self, tmp_path: Path) -> None:
@@ -488,7 +488,7 @@ class TestStandardStreams:
             err = process.stderr.read().decode()
         assert process.returncode == 3
         assert said in err
-        assert err.endswith(f" after 1 votes were sent, {NOT_KNOWN}\n")
+        assert err.endswith(f" after 1 vote was sent, {NOT_KNOWN}\n")
 
     def test_a_terminal_sees_progress(self) -> None:
         """A bar is drawn if standard error is a terminal, else nothing at all."""

@@ -389,7 +389,7 @@ class TestStreams:
             file.write_bytes(wire(VOTES) + b"\0\0")
             done = run_send(*words)
             assert done.exit_code == 1
-            assert f"the {len(VOTES)} votes before that are durable" in done.output
+            assert f"{len(VOTES)} votes are durable, all before that" in done.output
         assert records(tmp_path) == payloads(VOTES)
 
     def test_the_list_is_part_of_the_name(self, tmp_path: Path, file: Path) -> None:
