@@ -17,34 +17,34 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from alphabet.address import Address, NamedAddress
-from alphabet.connection import Limits, Listener
-from alphabet.connector_frames import VERSION_OUT, Hello
-from alphabet.connector_sink import ConnectorSink
-from alphabet.connector_sources import CONNECTOR_IN, ConnectorSources
-from alphabet.console_sink import ConsoleSink
-from alphabet.delivery import Delivery
+from alphabet.connector.frames import VERSION_OUT, Hello
+from alphabet.connector.sink import ConnectorSink
+from alphabet.connector.sources import CONNECTOR_IN, ConnectorSources
+from alphabet.connector.streams import Streams
 from alphabet.engine import Engine
-from alphabet.feed import Feed
-from alphabet.inbox import Inbox
-from alphabet.inherited_sockets import InheritedSocket
-from alphabet.journal import Journal
-from alphabet.listening import HTTP, bound, listen, page_socket
-from alphabet.machine import Machine
-from alphabet.routing import CONSOLE, name_inputs, name_outputs, pipelines_of
+from alphabet.journal.journal import Journal
+from alphabet.network.address import Address, NamedAddress
+from alphabet.network.inherited_sockets import InheritedSocket
+from alphabet.network.listening import HTTP, bound, listen, page_socket
+from alphabet.network.waker import Waker
+from alphabet.pipeline.machine import Machine
+from alphabet.pipeline.routing import CONSOLE, name_inputs, name_outputs, pipelines_of
 from alphabet.server import Server, Sink
+from alphabet.sink.console_sink import ConsoleSink
+from alphabet.sink.delivery import Delivery
+from alphabet.sink.feed import Feed
+from alphabet.sink.subscription import Pace, Subscription
+from alphabet.sink.tcp_sink import TcpSink
 from alphabet.snapshotter import Snapshotter
-from alphabet.sources import IN, Sources
+from alphabet.source.connection import Limits, Listener
+from alphabet.source.inbox import Inbox
+from alphabet.source.plain import IN, Sources
 from alphabet.startup import Consent, Opened, SinkError
-from alphabet.streams import Streams
-from alphabet.subscription import Pace, Subscription
-from alphabet.tcp_sink import TcpSink
-from alphabet.waker import Waker
 from alphabet.web.page_thread import CONNECTIONS_MAX, PageThread
 from log.row import Cursor
 
 if TYPE_CHECKING:
-    from alphabet.certificates import Certificates
+    from alphabet.network.certificates import Certificates
 
 Source = Sources | ConnectorSources
 

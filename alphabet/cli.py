@@ -12,15 +12,15 @@ from alphabet.lazy_group import LazyGroup
 from alphabet.version import version_option
 
 COMMANDS = {
-    "run": "alphabet.run_command:run",
-    "send": "alphabet.send_command:send",
-    "receive": "alphabet.receive_command:receive",
-    "demo": "alphabet.demo_command:demo",
-    "health": "alphabet.health_command:health",
-    "bench": "alphabet.bench_command:bench",
+    "run": "alphabet.commands.run:run",
+    "send": "alphabet.commands.send:send",
+    "receive": "alphabet.commands.receive:receive",
+    "demo": "alphabet.commands.demo:demo",
+    "health": "alphabet.commands.health:health",
+    "bench": "alphabet.commands.bench:bench",
     "spark-totals": "alphabet.spark.command:spark_totals",
-    "new": "alphabet.new_command:new",
-    "completion": "alphabet.completion_command:completion",
+    "new": "alphabet.commands.new:new",
+    "completion": "alphabet.commands.completion:completion",
 }
 EXAMPLES = {
     "alphabet demo": "count votes through a crash, and show that none is lost",

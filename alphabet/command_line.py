@@ -17,14 +17,14 @@ import attrs
 import click
 from click.core import ParameterSource
 
-from alphabet.address import Address, AddressError, parse_address
 from alphabet.allocator import keep_freed_memory
-from alphabet.ending import ending_line
+from alphabet.network.address import Address, AddressError, parse_address
+from alphabet.pipeline.ending import ending_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from alphabet.certificates import Certificates
+    from alphabet.network.certificates import Certificates
 
 COOKIE_BYTES_MAX = (1 << 16) - 1
 """The longest cookie that the connector protocol can carry."""
@@ -213,8 +213,8 @@ def load_certificates(
         raise click.UsageError("--tls-client-ca needs --tls-cert and --tls-key")
     if certificate is None and ca is None:
         return None
-    from alphabet.certificates import Certificates, TlsFiles
-    from alphabet.tls import TlsFileError
+    from alphabet.network.certificates import Certificates, TlsFiles
+    from alphabet.network.tls import TlsFileError
 
     try:
         return Certificates.load(TlsFiles(certificate, key, client_ca, ca))

@@ -28,8 +28,8 @@ import attrs
 from alphabet.arrival import Arrival, Decision, End, Received, Refusal
 from alphabet.group import gather
 from alphabet.intake import Intake, Rejection
-from alphabet.machine import Capture, Machine
 from alphabet.outputs import Outputs
+from alphabet.pipeline.machine import Capture, Machine
 from log.block import Block, Point, Records, Tail
 from log.log import Transaction
 from log.row import Cursor, Reject

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 import attrs
 
 from alphabet.arrival import Received
-from alphabet.batch import EVENTS_MIN, SLICE_EVENTS_MAX
 from alphabet.framing import Rows
 from alphabet.group import Group
-from alphabet.machine import Capture, Decoded, Failure, Machine
 from alphabet.outputs import Outputs
+from alphabet.pipeline.batch import EVENTS_MIN, SLICE_EVENTS_MAX
+from alphabet.pipeline.machine import Capture, Decoded, Failure, Machine
 from log.block import Records
 from log.row import Reject
 

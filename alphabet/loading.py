@@ -14,8 +14,8 @@ from types import ModuleType
 import attrs
 
 from alphabet.cause import describe
-from alphabet.machine import Machine
-from alphabet.topology import Application
+from alphabet.pipeline.machine import Machine
+from alphabet.pipeline.topology import Application
 
 
 @attrs.frozen

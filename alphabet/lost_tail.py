@@ -9,9 +9,9 @@ from typing import Self
 
 import attrs
 
-from alphabet import entries
-from alphabet.connector_frames import NO_POINT
-from alphabet.journal import Journal
+from alphabet.connector.frames import NO_POINT
+from alphabet.journal import entries
+from alphabet.journal.journal import Journal
 from log.block import Point
 from log.log import Log, Transaction
 from log.row import Cursor

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import attrs
 
-from alphabet.entries import Entry, reject_noted
 from alphabet.intake import Rejection
-from alphabet.paced_lines import PacedLines
+from alphabet.journal.entries import Entry, reject_noted
+from alphabet.journal.paced_lines import PacedLines
 
 
 @attrs.define

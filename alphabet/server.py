@@ -15,32 +15,29 @@ import select
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import attrs
 
-from alphabet import entries
 from alphabet.arrival import Decision
-from alphabet.connection import Connection
-from alphabet.connector_sink import ConnectorSink
-from alphabet.console_sink import ConsoleSink
+from alphabet.connector.sink import ConnectorSink
 from alphabet.engine import Batch, Engine
-from alphabet.inbox import Inbox
-from alphabet.journal import Journal
+from alphabet.journal import entries
+from alphabet.journal.journal import Journal
 from alphabet.measures import Measures
-from alphabet.reception import Reception
+from alphabet.network.waker import Waker
+from alphabet.page import Page
 from alphabet.reject_digest import RejectDigest
+from alphabet.sink.console_sink import ConsoleSink
+from alphabet.sink.tcp_sink import TcpSink
 from alphabet.snapshotter import Snapshotter
+from alphabet.source.connection import Connection
+from alphabet.source.inbox import Inbox
+from alphabet.source.reception import Reception
 from alphabet.startup import Opened
-from alphabet.tcp_sink import TcpSink
 from alphabet.thread import start_thread
 from alphabet.totals_board import TotalsBoard
-from alphabet.waker import Waker
 from log.errors import DiskFullError
 from log.row import Cursor
-
-if TYPE_CHECKING:
-    from alphabet.web.page_thread import PageThread
 
 BATCH_BYTES_MAX = 1 << 20
 """How much of the inbox one batch takes: it bounds a batch's memory and its delay."""
@@ -80,7 +77,7 @@ class Server:
     digest: RejectDigest = attrs.Factory(RejectDigest)
     measures: Measures = attrs.Factory(Measures)
     board: TotalsBoard = attrs.Factory(TotalsBoard)
-    page: "PageThread | None" = None
+    page: Page | None = None
     """What shows all this to people; it reads, and nobody here waits for it."""
     _sealed: queue.Queue[Batch | None] = attrs.field(
         factory=lambda: queue.Queue(SEALED_MAX), init=False

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 
 import attrs
 
-from alphabet import entries
-from alphabet.journal import Journal
-from alphabet.machine import Capture, Machine
+from alphabet.journal import entries
+from alphabet.journal.journal import Journal
+from alphabet.pipeline.machine import Capture, Machine
 from log.errors import LogError
 from log.log import Log
 from recovery.replay import take_snapshot

@@ -14,11 +14,11 @@ from typing import Self
 
 import attrs
 
-from alphabet import entries
-from alphabet.connector_out import NO_TRANSACTION
-from alphabet.journal import Journal
+from alphabet.connector.outbound import NO_TRANSACTION
+from alphabet.journal import entries
+from alphabet.journal.journal import Journal
 from alphabet.lost_tail import LostTail
-from alphabet.machine import Machine
+from alphabet.pipeline.machine import Machine
 from log import failpoint
 from log.directory import DataDirectory
 from log.errors import DamagedError

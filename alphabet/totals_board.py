@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import attrs
 
 from alphabet.application import AllVotes
-from alphabet.machine import Machine
+from alphabet.pipeline.machine import Machine
 
 KEPT_MAX = 8
 IN_FLIGHT_MAX = 3

@@ -2,10 +2,10 @@
 
 An application describes itself with an `ApplicationBuilder` and hands the result, an
 `Application`, to the runtime. This module puts that description together; it runs
-nothing, and imports no sockets, clocks or files. What the parts are is in
-`alphabet.topology`, what a component must offer in `alphabet.components`, components
-made of functions in `alphabet.decorators`; all of it is public under this module's
-name. docs/WALLAROO.md is the reference.
+nothing, and imports no sockets, clocks or files. What the parts are is in `topology`
+of `alphabet.pipeline`, what a component must offer in its `components`, components made
+of functions in its `decorators`; all of it is public under this module's name.
+docs/WALLAROO.md is the reference.
 
 An author's mistakes raise `WallarooParameterError`; an address on the command line
 that cannot be read, `AddressError`.
@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 import attrs
 
-from alphabet.address_arguments import (
+from alphabet.cause import FATAL, describe
+from alphabet.pipeline.address_arguments import (
     DEFAULT_INPUT,
     tcp_parse_input_addrs,
     tcp_parse_output_addrs,
 )
-from alphabet.cause import FATAL, describe
-from alphabet.components import (
+from alphabet.pipeline.components import (
     AnyComputation,
     AnyDecoder,
     AnyEncoder,
@@ -37,7 +37,7 @@ from alphabet.components import (
     StateBuilder,
     StateComputation,
 )
-from alphabet.decorators import (
+from alphabet.pipeline.decorators import (
     FunctionComputation,
     FunctionMultiComputation,
     computation,
@@ -49,14 +49,14 @@ from alphabet.decorators import (
     state_computation,
     state_computation_multi,
 )
-from alphabet.kafka import (
+from alphabet.pipeline.kafka import (
     KafkaSinkConfig,
     KafkaSourceConfig,
     kafka_parse_sink_options,
     kafka_parse_source_options,
 )
-from alphabet.state_codec import deserialize, serialize
-from alphabet.topology import (
+from alphabet.pipeline.state_codec import deserialize, serialize
+from alphabet.pipeline.topology import (
     NOT_GIVEN,
     Application,
     Pipeline,
@@ -70,7 +70,7 @@ from alphabet.topology import (
     check_text,
     partition_keys_u64,
 )
-from alphabet.topology import partition_keys as checked_keys
+from alphabet.pipeline.topology import partition_keys as checked_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import click
 
-from alphabet.children import ChildError
 from alphabet.command_line import sigterm_as_sigint
-from alphabet.flood import FloodError
-from alphabet.output_check import WrongOutputError
+from alphabet.trial.children import ChildError
+from alphabet.trial.flood import FloodError
+from alphabet.trial.output_check import WrongOutputError
 from bench import parts
 from bench.case import Turns, UnknownCaseError, choose
 from bench.machine import describe_machine

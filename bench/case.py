@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from alphabet.figure import ALPHABET, Figure
+from alphabet.trial.figure import ALPHABET, Figure
 
 
 class MissingPeerError(Exception):

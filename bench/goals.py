@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from alphabet.figure import ALPHABET, Figure, format_number
+from alphabet.trial.figure import ALPHABET, Figure, format_number
 from bench.parts import (
     beside,
     disk,

@@ -22,7 +22,7 @@ from typing import Self
 
 import attrs
 
-from alphabet.flood import HOST, FloodError, raise_file_limit
+from alphabet.trial.flood import HOST, FloodError, raise_file_limit
 
 CONNECTS_MAX = 64
 """How many peers connect at once: fewer than wait in a listener's queue."""

@@ -11,7 +11,7 @@ from html import escape
 
 import attrs
 
-from alphabet.figure import ALPHABET, Figure, format_number
+from alphabet.trial.figure import ALPHABET, Figure, format_number
 from bench.report import grouped
 
 WIDTH = 880

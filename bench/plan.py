@@ -4,7 +4,7 @@ from pathlib import Path
 
 import attrs
 
-from alphabet.flood import OutputBuffer
+from alphabet.trial.flood import OutputBuffer
 
 
 @attrs.frozen

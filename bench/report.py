@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from alphabet.figure import ALPHABET, Figure, format_number
+from alphabet.trial.figure import ALPHABET, Figure, format_number
 from bench.goals import judge
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attrs
 
-from alphabet.figure import ALPHABET, Figure, format_number
+from alphabet.trial.figure import ALPHABET, Figure, format_number
 from bench import spark_lag
 from bench.markdown_table import renew, write_table
 from bench.parts import disk, servers, spark

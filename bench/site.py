@@ -9,14 +9,14 @@ from pathlib import Path
 
 import attrs
 
-from alphabet.children import POLL_SECONDS, Child, ChildError, Children
-from alphabet.flood import SECONDS_MAX, receive
-from alphabet.measured_server import served_with_sink
-from alphabet.output_check import check_all
-from alphabet.self_bench import connected
-from alphabet.vote_load import OUTPUT_BYTES, Load
+from alphabet.trial.children import POLL_SECONDS, Child, ChildError, Children
+from alphabet.trial.flood import SECONDS_MAX, receive
+from alphabet.trial.measured_server import served_with_sink
+from alphabet.trial.output_check import check_all
+from alphabet.trial.self_bench import connected
+from alphabet.trial.vote_load import OUTPUT_BYTES, Load
 from bench.plan import Plan
-from recovery.segment import Segment
+from recovery.exporting.segment import Segment
 
 
 @attrs.frozen

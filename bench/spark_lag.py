@@ -11,12 +11,12 @@ from pathlib import Path
 
 import attrs
 
-from alphabet.children import Children
-from alphabet.flood import HOST, SECONDS_MAX
-from alphabet.measured_server import MeasuredServer
-from alphabet.output_check import WrongOutputError
-from alphabet.self_bench import LONE_VOTE, connected
-from alphabet.vote_load import Load
+from alphabet.trial.children import Children
+from alphabet.trial.flood import HOST, SECONDS_MAX
+from alphabet.trial.measured_server import MeasuredServer
+from alphabet.trial.output_check import WrongOutputError
+from alphabet.trial.self_bench import LONE_VOTE, connected
+from alphabet.trial.vote_load import Load
 from bench.case import Value
 from bench.parts.servers import COUNTS
 from bench.plan import Plan

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import attrs
 
-from alphabet.children import POLL_SECONDS, Child, ChildError, Children
-from alphabet.flood import SECONDS_MAX
-from alphabet.output_check import WrongOutputError
 from alphabet.spark.query import SparkError, check_installed
+from alphabet.trial.children import POLL_SECONDS, Child, ChildError, Children
+from alphabet.trial.flood import SECONDS_MAX
+from alphabet.trial.output_check import WrongOutputError
 from bench.case import MissingPeerError
 
 EVERY_SECONDS = 0.1

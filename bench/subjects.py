@@ -5,12 +5,12 @@ from pathlib import Path
 
 import attrs
 
-from alphabet.children import Children
-from alphabet.figure import ALPHABET
-from alphabet.flood import WRITE_BYTES, OutputBuffer, Sending, receive, sender
-from alphabet.measured_server import served_with_sink
-from alphabet.output_check import check_all
-from alphabet.vote_load import load_of
+from alphabet.trial.children import Children
+from alphabet.trial.figure import ALPHABET
+from alphabet.trial.flood import WRITE_BYTES, OutputBuffer, Sending, receive, sender
+from alphabet.trial.measured_server import served_with_sink
+from alphabet.trial.output_check import check_all
+from alphabet.trial.vote_load import load_of
 from bench.bare import driver
 from bench.processes import disk_bytes, written_bytes
 from bench.subject import Flooded

@@ -32,7 +32,7 @@ COMMANDS = {
     "export": "recovery.commands.export:export",
     "import": "recovery.commands.import_:import_",
     "plot": "recovery.commands.plot:plot",
-    "completion": "alphabet.completion_command:completion",
+    "completion": "alphabet.commands.completion:completion",
 }
 EXAMPLES = {
     "alphabet-replay verify alphabet-data": "say whether log and snapshots are sound",

@@ -16,7 +16,7 @@ from typing import Self
 
 import attrs
 
-from alphabet.file_sink import FileSink
+from alphabet.receiving.file_sink import FileSink
 from tests import witness
 from tests.blows import (
     BLOW_SECONDS_MAX,

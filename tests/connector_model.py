@@ -7,7 +7,7 @@ from the point that it named. What is committed, and when, is for the test to sa
 
 import attrs
 
-from alphabet.connector_frames import (
+from alphabet.connector.frames import (
     NO_POINT,
     Ack,
     EndOfStream,

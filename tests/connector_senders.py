@@ -10,7 +10,7 @@ from typing import Self
 
 import attrs
 
-from alphabet.connector_frames import (
+from alphabet.connector.frames import (
     NO_POINT,
     Ack,
     Error,
@@ -23,9 +23,9 @@ from alphabet.connector_frames import (
     decode_frame,
     encode_frame,
 )
-from alphabet.connector_in import ConnectorIn, Taken
+from alphabet.connector.inbound import ConnectorIn, Taken
+from alphabet.connector.streams import Streams
 from alphabet.framing import FrameReader, decode_length
-from alphabet.streams import Streams
 from log.block import Point
 from tests.process import SECONDS_MAX
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import attrs
 
 from alphabet.arrival import Arrival, End, Received, Refusal
-from alphabet.delivery import Delivery
 from alphabet.engine import REJECTS_PER_COMMIT_MAX, Batch, Engine
-from alphabet.feed import Feed
-from alphabet.machine import Capture, Machine
 from alphabet.outputs import Outputs
-from alphabet.subscription import Pace, Subscription
+from alphabet.pipeline.machine import Capture, Machine
+from alphabet.sink.delivery import Delivery
+from alphabet.sink.feed import Feed
+from alphabet.sink.subscription import Pace, Subscription
 from log import failpoint
 from log.errors import CommitError, DiskFullError
 from log.log import Log

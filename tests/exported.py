@@ -7,7 +7,7 @@ from types import ModuleType
 import duckdb
 
 from log.log import Log
-from recovery import export, intent, parquet_file
+from recovery.exporting import export, intent, parquet_file
 
 
 def _failpoints_of(*modules: ModuleType) -> list[str]:

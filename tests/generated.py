@@ -13,7 +13,7 @@ import attrs
 from hypothesis import strategies as st
 
 from alphabet import wallaroo
-from alphabet.machine import Machine
+from alphabet.pipeline.machine import Machine
 from log.row import Meta
 from tests import toy
 

@@ -14,7 +14,7 @@ import attrs
 from hypothesis import strategies as st
 
 from alphabet.loading import load_machine
-from alphabet.machine import Machine
+from alphabet.pipeline.machine import Machine
 from log.block import Block, Point, Records
 from log.directory import DataDirectory
 from log.log import Log, Transaction

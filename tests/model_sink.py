@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from alphabet.transaction_log import Transaction
+from alphabet.connector.transaction_log import Transaction
 
 
 @attrs.define

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
-from alphabet.connector_frames import (
+from alphabet.connector.frames import (
     VERSION_IN,
     Hello,
     Message,

@@ -21,7 +21,7 @@ from unittest import mock
 import attrs
 import lmdb
 
-from alphabet.journal import Journal
+from alphabet.journal.journal import Journal
 from alphabet.startup import Consent, Opened
 from log.block import Block, Point
 from log.directory import DataDirectory

@@ -16,7 +16,7 @@ from typing import Self
 
 import attrs
 
-from alphabet.waker import Waker
+from alphabet.network.waker import Waker
 from tests.process import SECONDS_MAX, wait_until
 
 _RECEIVE_BYTES = 1 << 20

@@ -18,7 +18,7 @@ from typing import Self
 
 import attrs
 
-from alphabet.waker import Waker
+from alphabet.network.waker import Waker
 from tests.process import SECONDS_MAX
 
 _RESET = struct.pack("ii", 1, 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recovery.segment import Label, Segment
+from recovery.exporting.segment import Label, Segment
 
 TYPES = pa.schema(
     [

@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 import pyarrow.parquet as pq
 
-from alphabet.machine import Machine
+from alphabet.pipeline.machine import Machine
 from alphabet.spark.account import Account, Row
 from alphabet.spark.checkpoint import Checkpoint
 from alphabet.spark.counting import Counting

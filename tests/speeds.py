@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from alphabet import application, framing, intake
-from alphabet import machine as machine_module
 from alphabet.arrival import Received
 from alphabet.engine import Engine
 from alphabet.framing import FrameReader, Frames, Payloads, Rows
-from alphabet.machine import Capture, Machine
+from alphabet.pipeline import machine as machine_module
+from alphabet.pipeline.machine import Capture, Machine
 from alphabet.wallaroo import (
     ApplicationBuilder,
     StatefulStep,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.address import (
+from alphabet.network.address import (
     Address,
     AddressError,
     NamedAddress,

@@ -30,60 +30,60 @@ IMPORTS_LMDB = {"log/lmdb_store.py"}
 
 # Modules that compute and nothing else, and what they must not know.
 PURE = {
-    "alphabet/address_arguments.py",
     "alphabet/application.py",
     "alphabet/cause.py",
-    "alphabet/components.py",
+    "alphabet/connector/client.py",
+    "alphabet/connector/frame_buffer.py",
+    "alphabet/connector/frames.py",
+    "alphabet/connector/inbound.py",
+    "alphabet/connector/message_run.py",
+    "alphabet/connector/message_span.py",
+    "alphabet/connector/outbound.py",
+    "alphabet/connector/phases.py",
+    "alphabet/connector/receiver.py",
+    "alphabet/connector/streams.py",
+    "alphabet/connector/transaction_log.py",
+    "alphabet/connector/wire_fields.py",
     "alphabet/counted.py",
-    "alphabet/decorators.py",
-    "alphabet/ending.py",
-    "alphabet/kafka.py",
-    "alphabet/output_framing.py",
-    "alphabet/partition.py",
-    "alphabet/routing.py",
-    "alphabet/state_text.py",
-    "alphabet/steps.py",
-    "alphabet/topology.py",
-    "alphabet/connector_client.py",
-    "alphabet/connector_frames.py",
-    "alphabet/connector_in.py",
-    "alphabet/connector_out.py",
-    "alphabet/message_run.py",
-    "alphabet/streams.py",
-    "alphabet/connector_phases.py",
-    "alphabet/wire_fields.py",
-    "alphabet/batch.py",
+    "alphabet/engine.py",
+    "alphabet/framing.py",
     "alphabet/group.py",
     "alphabet/intake.py",
-    "alphabet/entries.py",
-    "alphabet/paced_lines.py",
-    "alphabet/partial_frames.py",
-    "alphabet/repeats.py",
-    "alphabet/pulse.py",
-    "alphabet/connector_receiver.py",
-    "alphabet/frame_buffer.py",
-    "alphabet/transaction_log.py",
-    "alphabet/delivery.py",
-    "alphabet/event_fields.py",
-    "alphabet/record_frames.py",
-    "alphabet/wire_import.py",
-    "alphabet/engine.py",
-    "alphabet/figure.py",
-    "alphabet/framing.py",
-    "alphabet/machine.py",
-    "alphabet/message_span.py",
-    "alphabet/output_check.py",
-    "alphabet/vote_load.py",
+    "alphabet/journal/entries.py",
+    "alphabet/journal/paced_lines.py",
+    "alphabet/journal/repeats.py",
     "alphabet/measures.py",
-    "alphabet/spread.py",
-    "alphabet/standing.py",
-    "alphabet/totals_board.py",
-    "alphabet/wallaroo.py",
+    "alphabet/pipeline/address_arguments.py",
+    "alphabet/pipeline/batch.py",
+    "alphabet/pipeline/components.py",
+    "alphabet/pipeline/decorators.py",
+    "alphabet/pipeline/ending.py",
+    "alphabet/pipeline/kafka.py",
+    "alphabet/pipeline/machine.py",
+    "alphabet/pipeline/output_framing.py",
+    "alphabet/pipeline/partition.py",
+    "alphabet/pipeline/routing.py",
+    "alphabet/pipeline/state_text.py",
+    "alphabet/pipeline/steps.py",
+    "alphabet/pipeline/topology.py",
+    "alphabet/records/event_fields.py",
+    "alphabet/records/record_frames.py",
+    "alphabet/records/wire_import.py",
+    "alphabet/sending/spread.py",
+    "alphabet/service/pulse.py",
+    "alphabet/sink/delivery.py",
+    "alphabet/source/partial_frames.py",
     "alphabet/spark/account.py",
     "alphabet/spark/fold.py",
     "alphabet/spark/folded.py",
     "alphabet/spark/newest.py",
     "alphabet/spark/ranges.py",
+    "alphabet/standing.py",
+    "alphabet/totals_board.py",
+    "alphabet/trial/figure.py",
+    "alphabet/trial/output_check.py",
+    "alphabet/trial/vote_load.py",
+    "alphabet/wallaroo.py",
     "alphabet/web/documents.py",
     "alphabet/web/event_frames.py",
     "alphabet/web/gate.py",
@@ -97,13 +97,13 @@ PURE = {
     "log/memory_store.py",
     "log/row.py",
     "recovery/event_text.py",
-    "recovery/label_places.py",
+    "recovery/exporting/segment.py",
     "recovery/moment.py",
-    "recovery/sampling.py",
-    "recovery/scales.py",
-    "recovery/segment.py",
+    "recovery/picture/label_places.py",
+    "recovery/picture/sampling.py",
+    "recovery/picture/scales.py",
+    "recovery/picture/theme.py",
     "recovery/snapshot.py",
-    "recovery/theme.py",
 }
 IMPURE = {
     "asyncio",
@@ -172,6 +172,29 @@ def reached(name: str, trees: dict[str, ast.Module]) -> set[str]:
     return seen
 
 
+def above(dotted: str) -> list[str]:
+    """Return the dotted names that contain this one, the innermost first."""
+    parts = dotted.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
+
+
+def place(name: str) -> str:
+    """Return what the module at path `name` belongs to: a package within one of ours.
+
+    One that lies in `log`, `recovery` or `alphabet` itself stands for itself.
+    """
+    dotted = name.removesuffix(".py").replace("/", ".")
+    return dotted if dotted.count(".") == 1 else above(dotted)[0]
+
+
+def circle(leads_to: dict[str, set[str]]) -> set[str]:
+    """Return those that lead to each other in a circle, or to such."""
+    left = dict(leads_to)
+    while ends := {each for each, others in left.items() if not others & left.keys()}:
+        left = {each: others for each, others in left.items() if each not in ends}
+    return set(left)
+
+
 class TestImports:
     """What the reader of imports sees."""
 
@@ -200,6 +223,23 @@ class TestImports:
         }
         assert reached("log/a.py", trees) == {"log/a.py", "log/b.py", "log/c.py"}
 
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            ("log/block.py", "log.block"),
+            ("recovery/commands/info.py", "recovery.commands"),
+            ("alphabet/web/__init__.py", "alphabet.web"),
+        ],
+    )
+    def test_a_module_has_a_place(self, name: str, expected: str) -> None:
+        """A module within a package of a package is of that, others are themselves."""
+        assert place(name) == expected
+
+    def test_circles_are_seen(self) -> None:
+        """Those that lead back to themselves are found, and those that lead there."""
+        leads_to = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"e"}, "e": {"none"}}
+        assert circle(leads_to) == {"a", "b", "c"}
+
 
 class TestArrows:
     """Who may import whom."""
@@ -217,6 +257,22 @@ class TestArrows:
             )
         }
         assert wrong == {}
+
+    def test_no_package_leads_back_to_itself(self) -> None:
+        """No imports lead out of a package within one of ours, and into it again."""
+        places = {place(name) for name in modules()}
+        leads_to = {
+            each: {
+                other
+                for name, tree in modules().items()
+                if place(name) == each
+                for dotted in imports(name, tree)
+                for other in places & {dotted, *above(dotted)}
+            }
+            - {each}
+            for each in places
+        }
+        assert circle(leads_to) == set()
 
     def test_log_needs_few_libraries(self) -> None:
         """The log imports three libraries at most, and the standard one."""

@@ -17,7 +17,7 @@ import attrs
 import pytest
 
 from alphabet.application import TOTAL_MAX, AllVotes, LetterStateBuilder, Votes
-from alphabet.connection import PARTIAL_BYTES_MAX
+from alphabet.source.connection import PARTIAL_BYTES_MAX
 from log.directory import DataDirectory
 from log.row import Meta
 from recovery.snapshot import Snapshot, State

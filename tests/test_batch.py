@@ -7,9 +7,9 @@ import attrs
 import numpy as np
 import pytest
 
-from alphabet.batch import EVENTS_MIN, BatchMethods, find_batch_methods
 from alphabet.framing import Rows
-from alphabet.machine import Machine
+from alphabet.pipeline.batch import EVENTS_MIN, BatchMethods, find_batch_methods
+from alphabet.pipeline.machine import Machine
 from alphabet.wallaroo import Pipeline, StatefulStep
 from log.block import Records
 from tests import toy

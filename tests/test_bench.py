@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.figure import ALPHABET, Figure
-from alphabet.output_check import WrongOutputError
-from alphabet.vote_load import VOTE, load_of
+from alphabet.trial.figure import ALPHABET, Figure
+from alphabet.trial.output_check import WrongOutputError
+from alphabet.trial.vote_load import VOTE, load_of
 from bench import parts
 from bench.bare.kernel import BadFrameError, Kernel
 from bench.bare.recount import fill, recount

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.children import Children
-from alphabet.output_check import WrongOutputError
 from alphabet.spark import command
 from alphabet.spark.counting import Counted
+from alphabet.trial.children import Children
+from alphabet.trial.output_check import WrongOutputError
 from bench.case import MissingPeerError
 from bench.processes import processor_seconds
 from bench.spark_totals import Batch, SparkTotals, read_batches, require_spark

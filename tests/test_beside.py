@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alphabet.children import ChildError
+from alphabet.trial.children import ChildError
 from bench.case import Value
 from bench.parts import beside
 from bench.plan import Plan

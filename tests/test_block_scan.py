@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from log.block import HEADER_BYTES, MAGIC, Block, Records, Tail
-from recovery import block_scan, part_checksums
-from recovery.block_scan import Scan, scan_blocks
+from recovery.damage import block_scan, part_checksums
+from recovery.damage.block_scan import Scan, scan_blocks
 from tests.samples import START, blocks, chain
 
 WINDOWS = st.sampled_from([HEADER_BYTES + 4, 100, 1 << 20])

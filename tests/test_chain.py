@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from log.block import Tail
-from recovery.block_scan import COLUMNS, Candidates
-from recovery.chain import Chain, choose_chain
+from recovery.damage.block_scan import COLUMNS, Candidates
+from recovery.damage.chain import Chain, choose_chain
 
 
 @attrs.frozen

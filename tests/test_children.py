@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alphabet.children import Child, ChildError, Children
+from alphabet.trial.children import Child, ChildError, Children
 from tests.votes import wire
 
 RECEIVE = ("receiver", "alphabet.cli", "receive", "--listen", "127.0.0.1:0")

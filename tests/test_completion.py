@@ -19,7 +19,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from alphabet.completion_command import SHELLS
+from alphabet.commands.completion import SHELLS
 from tests.machines import write_votes
 from tests.process import ROOT, SECONDS_MAX, environment, finish
 

@@ -14,14 +14,14 @@ from hypothesis.stateful import (
     rule,
 )
 
-from alphabet import connector_client
-from alphabet.connector_client import (
+from alphabet.connector import client as module
+from alphabet.connector.client import (
     ConnectorClient,
     PointError,
     ServerFaultError,
     State,
 )
-from alphabet.connector_frames import (
+from alphabet.connector.frames import (
     NO_POINT,
     Ack,
     EndOfStream,
@@ -185,7 +185,7 @@ class TestConversation:
 
     def test_room_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A server that gives credits and makes nothing durable fills no memory."""
-        monkeypatch.setattr(connector_client, "RETAINED_BYTES_MAX", 10)
+        monkeypatch.setattr(module, "RETAINED_BYTES_MAX", 10)
         client = streaming()
         client.offer(encode_vote(b"x"))
         tell(client)

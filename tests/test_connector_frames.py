@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.connector_frames import (
+from alphabet.connector.frames import (
     Ack,
     EndOfStream,
     Error,
@@ -18,7 +18,7 @@ from alphabet.connector_frames import (
     decode_frame,
     encode_frame,
 )
-from alphabet.connector_phases import (
+from alphabet.connector.phases import (
     ListUncommitted,
     Phase,
     Phase1,
@@ -28,7 +28,7 @@ from alphabet.connector_phases import (
     decode_phase,
     encode_phase,
 )
-from alphabet.wire_fields import WireError
+from alphabet.connector.wire_fields import WireError
 
 U32 = st.integers(0, 2**32 - 1)
 U64 = st.integers(0, 2**64 - 1)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.connector_frames import (
+from alphabet.connector.frames import (
     MESSAGE_HEAD_BYTES,
     NO_POINT,
     Ack,
@@ -20,10 +20,10 @@ from alphabet.connector_frames import (
     Restart,
     encode_frame,
 )
-from alphabet.connector_in import CREDITS, ConnectorIn, Phase
+from alphabet.connector.inbound import CREDITS, ConnectorIn, Phase
+from alphabet.connector.message_run import frame_bytes_max
+from alphabet.connector.streams import Streams
 from alphabet.framing import FrameReader, Run, decode_length
-from alphabet.message_run import frame_bytes_max
-from alphabet.streams import Streams
 from log.block import Point
 from tests.connector_senders import (
     HELLO,

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from alphabet import framing, message_run
-from alphabet.connector_frames import (
+from alphabet import framing
+from alphabet.connector import message_run
+from alphabet.connector.frames import (
     NO_POINT,
     Ack,
     EndOfStream,
@@ -25,11 +26,11 @@ from alphabet.connector_frames import (
     NotifyAck,
     Ok,
 )
-from alphabet.streams import Streams
+from alphabet.connector.streams import Streams
 from tests.connector_senders import Talk, flood, message, refused, wire
 
 if TYPE_CHECKING:
-    from alphabet.connector_in import Taken
+    from alphabet.connector.inbound import Taken
     from log.block import Point
 
 CREDITS = 40

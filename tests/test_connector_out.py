@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from alphabet.connector_frames import (
+from alphabet.connector.frames import (
     Ack,
     EndOfStream,
     Error,
@@ -31,7 +31,7 @@ from alphabet.connector_frames import (
     decode_frame,
     encode_frame,
 )
-from alphabet.connector_out import (
+from alphabet.connector.outbound import (
     NO_TRANSACTION,
     Actions,
     ConnectorOut,
@@ -42,7 +42,7 @@ from alphabet.connector_out import (
     State,
     payloads,
 )
-from alphabet.connector_phases import (
+from alphabet.connector.phases import (
     ListUncommitted,
     Phase1,
     Phase2,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from alphabet.connector_frames import (
+from alphabet.connector.frames import (
     FRAME_BYTES_MAX,
     NO_POINT,
     Ack,
@@ -28,7 +28,7 @@ from alphabet.connector_frames import (
     decode_frame,
     encode_frame,
 )
-from alphabet.connector_phases import (
+from alphabet.connector.phases import (
     ListUncommitted,
     Phase,
     Phase1,
@@ -38,7 +38,7 @@ from alphabet.connector_phases import (
     decode_phase,
     encode_phase,
 )
-from alphabet.connector_receiver import (
+from alphabet.connector.receiver import (
     CREDITS,
     REASON_CHARS_MAX,
     ConnectorReceiver,

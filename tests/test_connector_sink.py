@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from alphabet.address import parse_named_address
 from alphabet.assembly import name_sinks
-from alphabet.connector_frames import Error, Ok, Restart, encode_frame
-from alphabet.connector_out import MESSAGE_BYTES_MAX
-from alphabet.connector_phases import Reply, encode_phase
-from alphabet.journal import Journal
+from alphabet.connector.frames import Error, Ok, Restart, encode_frame
+from alphabet.connector.outbound import MESSAGE_BYTES_MAX
+from alphabet.connector.phases import Reply, encode_phase
+from alphabet.journal.journal import Journal
 from alphabet.lost_tail import LostTail
+from alphabet.network.address import parse_named_address
 from alphabet.startup import SinkError
 from log.log import Log, Transaction
 from log.memory_store import MemoryDisk, MemoryStore

@@ -17,7 +17,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from alphabet.connector_frames import (
+from alphabet.connector.frames import (
     NO_POINT,
     Ack,
     EndOfStream,

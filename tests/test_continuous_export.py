@@ -24,22 +24,22 @@ from log.errors import DamagedError, DirectoryError
 from log.log import Log, Transaction
 from log.memory_store import MemoryStore
 from log.store import BLOCKS, Change
-from recovery.continuous_export import ContinuousExport
 from recovery.errors import GapError
-from recovery.export import (
+from recovery.exporting.continuous_export import ContinuousExport
+from recovery.exporting.export import (
     ExportDirectory,
     Exporter,
     ExportError,
     Written,
     block_holding,
 )
+from recovery.exporting.intent import INTENT, read_intent
+from recovery.exporting.segment import Label, Plan, Segment
+from recovery.exporting.tally import Tally
 from recovery.follower import ReplacedError
-from recovery.intent import INTENT, read_intent
 from recovery.replay import Replayer, take_snapshot
-from recovery.segment import Label, Plan, Segment
 from recovery.snapshot import Snapshot, State
 from recovery.snapshot_directory import SnapshotDirectory
-from recovery.tally import Tally
 from tests.exported import FAILPOINTS, INTENT_FAILPOINTS, names
 from tests.machines import VOTES_META, alphabet, flip_middle, key, pack_votes
 from tests.power_cut import PowerCut

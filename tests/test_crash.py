@@ -250,7 +250,7 @@ class TestFailpoints:
         in_code = {
             name
             for package in ("log", "recovery", "alphabet")
-            for file in (ROOT / package).glob("*.py")
+            for file in (ROOT / package).rglob("*.py")
             for name in re.findall(r'failpoint\.reach\("(.*?)"\)', file.read_text())
         }
         tests = "".join(file.read_text() for file in (ROOT / "tests").glob("test_*.py"))

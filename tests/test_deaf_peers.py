@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 import numpy as np
 
-from alphabet.connector_frames import EndOfStream, Notify
+from alphabet.connector.frames import EndOfStream, Notify
 from bench.misconduct import Conduct, misbehaving
 from tests.connector_senders import HELLO, Sender, message, wire
 from tests.inspection import rejects, totals

@@ -14,9 +14,9 @@ from hypothesis.stateful import (
     rule,
 )
 
-from alphabet import delivery as delivery_module
-from alphabet.delivery import Delivery
 from alphabet.outputs import Outputs
+from alphabet.sink import delivery as delivery_module
+from alphabet.sink.delivery import Delivery
 from log.row import Cursor
 from tests import toy
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from alphabet.children import ChildError, Children
 from alphabet.cli import main
-from alphabet.demo import Demonstration, Plan
-from alphabet.vote_sum import VoteSum, sum_votes, write_votes
+from alphabet.trial.children import ChildError, Children
+from alphabet.trial.demo import Demonstration, Plan
+from alphabet.trial.vote_sum import VoteSum, sum_votes, write_votes
 from tests.inspection import last_sequence
 from tests.process import SECONDS_MAX, environment, finish, wait_until
 

@@ -18,8 +18,8 @@ import pytest
 
 from alphabet.cli import EXIT_CODES, alphabet
 from alphabet.command_line import CannotServeError, DamageError
-from alphabet.inherited_sockets import LABELS
-from alphabet.run_command import HTTP_DEFAULT, CommitFailedError, run
+from alphabet.commands.run import HTTP_DEFAULT, CommitFailedError, run
+from alphabet.network.inherited_sockets import LABELS
 from alphabet.server import STOP_SECONDS_MAX
 from tests.premises import UNITS as PREMISES_UNITS
 from tests.process import ROOT

@@ -12,8 +12,9 @@ from pathlib import Path
 import click
 import pytest
 
-from alphabet import command_line, run_command, wallaroo, wallaroo_options
+from alphabet import command_line, wallaroo
 from alphabet.cli import COMMANDS, alphabet
+from alphabet.commands import run, wallaroo_options
 from recovery.cli import replay
 from tests.documents import DOCUMENTS, README, quoted
 from tests.process import ROOT
@@ -148,7 +149,7 @@ class TestNumbers:
         table = README.partition("### Exit codes")[2].partition("\n## ")[0]
         errors = [
             error
-            for module in (command_line, run_command, click)
+            for module in (command_line, run, click)
             for _, error in inspect.getmembers(module, inspect.isclass)
             if issubclass(error, click.ClickException)
         ]
@@ -240,7 +241,14 @@ class TestNames:
             if file.name != "__init__.py"
         }
         code_map = ARCHITECTURE.partition("## Code map")[2].partition("\n## ")[0]
-        assert set(re.findall(r"`([\w/]+\.py)`", code_map)) == modules
+        tables = re.split(r"^\*\*`([\w/]+/)`, ", code_map, flags=re.MULTILINE)[1:]
+        named = [
+            folder + module
+            for folder, table in zip(tables[::2], tables[1::2], strict=True)
+            for module in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+            for module in re.findall(r"`(\w+\.py)`", module)
+        ]
+        assert sorted(named) == sorted(modules)
 
     def test_make_targets_named_exist(self) -> None:
         """Each `make` target that a document names is one."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alphabet.ending import ending_line
+from alphabet.pipeline.ending import ending_line
 from tests.inspection import last_sequence
 from tests.process import refused, serving, submit
 from tests.votes import wire

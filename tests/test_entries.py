@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from alphabet import entries
-from alphabet.entries import ERROR, INFO, KINDS, WARNING, Kind
+from alphabet.journal import entries
+from alphabet.journal.entries import ERROR, INFO, KINDS, WARNING, Kind
 from tests.process import ROOT
 
 DOCUMENT = (ROOT / "docs" / "JOURNAL.md").read_text(encoding="utf-8")

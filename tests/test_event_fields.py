@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphabet.application import Votes
-from alphabet.event_fields import event_columns, event_fields
 from alphabet.printing import format_letter, parse_vote_line
+from alphabet.records.event_fields import event_columns, event_fields
 from log.block import Records
 from recovery.errors import ReplayError
 from recovery.event_text import CSV, JSON, LINES, Part

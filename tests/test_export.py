@@ -25,17 +25,17 @@ from log.log import Log, Transaction
 from log.memory_store import MemoryStore
 from log.row import Meta
 from log.store import BLOCKS, Change
-from recovery import parquet_file
-from recovery.event_columns import Form
-from recovery.export import (
+from recovery.exporting import parquet_file
+from recovery.exporting.event_columns import Form
+from recovery.exporting.export import (
     ExportDirectory,
     Exporter,
     ExportError,
     Written,
     block_holding,
 )
+from recovery.exporting.segment import Label, LabelError, Plan, Segment, day_of
 from recovery.replay import Replayer
-from recovery.segment import Label, LabelError, Plan, Segment, day_of
 from recovery.snapshot import Snapshot
 from recovery.snapshot_directory import SnapshotDirectory
 from tests import samples, toy

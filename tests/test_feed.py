@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 import attrs
 import pytest
 
-from alphabet import feed as feed_module
-from alphabet.feed import Feed
-from alphabet.machine import Capture
 from alphabet.outputs import Outputs
+from alphabet.pipeline.machine import Capture
+from alphabet.sink import feed as feed_module
+from alphabet.sink.feed import Feed
 from tests import toy
 
 SECONDS_MAX = 20.0

@@ -24,8 +24,13 @@ from hypothesis.stateful import (
     rule,
 )
 
-from alphabet import file_sink
-from alphabet.file_sink import FileSink, SinkDamageError, SinkFileError, log_path
+from alphabet.receiving import file_sink
+from alphabet.receiving.file_sink import (
+    FileSink,
+    SinkDamageError,
+    SinkFileError,
+    log_path,
+)
 from log import failpoint
 
 NAMES = ("out", "out.transactions")

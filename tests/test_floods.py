@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from alphabet.flood import raise_file_limit
+from alphabet.trial.flood import raise_file_limit
 from bench.misconduct import Conduct, Crowd, Peers, misbehaving, random_bytes
 from tests.inspection import rejects, totals, verify
 from tests.process import Server, serving, submit, wait_until

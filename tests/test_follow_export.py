@@ -17,7 +17,7 @@ import pytest
 from log.block import Records
 from log.directory import DataDirectory
 from recovery.commands.follow_export import EVERY_SECONDS
-from recovery.segment import Segment
+from recovery.exporting.segment import Segment
 from tests import toy
 from tests.exported import FAILPOINTS, INTENT_FAILPOINTS, names, rows, summed
 from tests.machines import VOTES_META, append_records, append_votes, write_votes

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.machine import Machine
+from alphabet.pipeline.machine import Machine
 from log.block import Records
 from log.errors import DamagedError
 from log.log import Log

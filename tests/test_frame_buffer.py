@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.frame_buffer import FrameBuffer
-from alphabet.wire_fields import WireError
+from alphabet.connector.frame_buffer import FrameBuffer
+from alphabet.connector.wire_fields import WireError
 
 FRAME_BYTES_MAX = 20
 

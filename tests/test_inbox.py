@@ -10,19 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.address import Address, NamedAddress
 from alphabet.application import Decoder
 from alphabet.arrival import End
 from alphabet.assembly import Settings, assembled
-from alphabet.connection import (
+from alphabet.journal.journal import Journal
+from alphabet.network.address import Address, NamedAddress
+from alphabet.source.connection import (
     RECEIVE_BYTES,
     RECEIVE_BYTES_FIRST,
     Limits,
     Listener,
 )
-from alphabet.inbox import ARRIVAL_BYTES, Inbox
-from alphabet.journal import Journal
-from alphabet.sources import Sources
+from alphabet.source.inbox import ARRIVAL_BYTES, Inbox
+from alphabet.source.plain import Sources
 from tests.machines import alphabet
 from tests.process import wait_until
 from tests.votes import wire

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.inherited_sockets import (
+from alphabet.network.inherited_sockets import (
     LABELS,
     InheritedName,
     InheritedSocketError,
@@ -221,7 +221,8 @@ class TestVariables:
                     made.listen()
                 descriptor = made.fileno()
             monkeypatch.setattr(
-                "alphabet.inherited_sockets.FIRST_DESCRIPTOR", os.dup(descriptor)
+                "alphabet.network.inherited_sockets.FIRST_DESCRIPTOR",
+                os.dup(descriptor),
             )
             environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
             with pytest.raises(InheritedSocketError, match="was handed over"):

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphabet.arrival import Received
-from alphabet.batch import EVENTS_MIN
 from alphabet.framing import FrameReader
 from alphabet.group import gather
 from alphabet.intake import Intake, records_of
-from alphabet.machine import Machine
+from alphabet.pipeline.batch import EVENTS_MIN
+from alphabet.pipeline.machine import Machine
 from tests import toy
 from tests.speeds import (
     batch_alphabet,

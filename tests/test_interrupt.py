@@ -99,7 +99,7 @@ class TestBeginning:
 
     def test_alphabet_and_its_command(self) -> None:
         """And so does it go on."""
-        ended = run_interrupted("run_alphabet", "alphabet.demo_command", "demo")
+        ended = run_interrupted("run_alphabet", "alphabet.commands.demo", "demo")
         assert ended == (130, "", NEW_LINE)
 
     def test_who_ignores_it_goes_on(self, data: Path) -> None:

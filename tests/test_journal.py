@@ -14,8 +14,8 @@ from typing import Any, TextIO
 import attrs
 import pytest
 
-from alphabet import journal as journal_module
-from alphabet.entries import (
+from alphabet.journal import journal as journal_module
+from alphabet.journal.entries import (
     KINDS,
     Entry,
     messages_repeated,
@@ -23,7 +23,7 @@ from alphabet.entries import (
     sender_ended,
     sink_lost,
 )
-from alphabet.journal import ENTRIES_MAX, Journal
+from alphabet.journal.journal import ENTRIES_MAX, Journal
 from tests.process import Server, replay, serving, wait_until
 
 SECONDS_MAX = 20.0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alphabet.keepalive import (
+from alphabet.network.keepalive import (
     ANSWERS_MISSED_MAX,
     IDLE_SECONDS,
     INTERVAL_SECONDS,
@@ -14,7 +14,7 @@ from alphabet.keepalive import (
 )
 from tests.process import ROOT
 
-SHELLS = ["connection", "dialing", "connector_listener"]
+SHELLS = ["source/connection", "network/dialing", "receiving/connector_listener"]
 """The modules that accept connections, or make them."""
 
 

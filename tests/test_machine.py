@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from alphabet import application
 from alphabet.cause import CAUSE_CHARS_MAX, describe
 from alphabet.loading import load_machine
-from alphabet.machine import Computed, Failure, Machine
+from alphabet.pipeline.machine import Computed, Failure, Machine
 from alphabet.wallaroo import ApplicationBuilder, TCPSinkConfig, TCPSourceConfig
 from log.block import Records
 from log.row import OPAQUE

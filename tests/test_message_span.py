@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.connector_frames import Message, decode_frame
+from alphabet.connector.frames import Message, decode_frame
+from alphabet.connector.message_span import BorderError, Span, encode_messages
 from alphabet.framing import FrameReader, decode_length, encode_frame
-from alphabet.message_span import BorderError, Span, encode_messages
 
 PAYLOADS = st.one_of(
     st.lists(st.binary(min_size=5, max_size=5), max_size=20),

@@ -70,8 +70,8 @@ def test_what_is_counted(place: Path) -> None:
         ["run", "--tls-ca"],
         ["send", "-", "--tls-ca"],
         ["send"],
-        ["receive", "--output"],
-        ["receive", "--connector", "--output"],
+        ["receive", "--listen", "127.0.0.1:0", "--output"],
+        ["receive", "--listen", "127.0.0.1:0", "--connector", "--output"],
     ],
 )
 def test_one_that_is_not_there(tmp_path: Path, words: list[str]) -> None:

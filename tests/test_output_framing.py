@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphabet import wallaroo
-from alphabet.batch import find_batch_methods
 from alphabet.framing import FrameReader
-from alphabet.machine import Machine
+from alphabet.pipeline.batch import find_batch_methods
+from alphabet.pipeline.machine import Machine
 from tests.speeds import batch_toy
 
 SAYS = "OutputFrameError: the header of an output says"

@@ -6,8 +6,8 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.entries import Entry, sender_ended
-from alphabet.paced_lines import PACE_SECONDS, PacedLines
+from alphabet.journal.entries import Entry, sender_ended
+from alphabet.journal.paced_lines import PACE_SECONDS, PacedLines
 
 seconds = st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0, 60.0])
 LONGEST = 8.0

@@ -15,7 +15,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from alphabet.journal import Journal
+from alphabet.journal.journal import Journal
 from alphabet.startup import Consent, Opened
 from log import lmdb_store
 from log.block import Block

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recovery import part_checksums
-from recovery.part_checksums import PartChecksums
+from recovery.damage import part_checksums
+from recovery.damage.part_checksums import PartChecksums
 from tests.test_block_scan import Bytes
 
 

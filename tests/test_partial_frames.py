@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.partial_frames import ROOM_SHARE, PartialFrames
+from alphabet.source.partial_frames import ROOM_SHARE, PartialFrames
 
 NOW = 100.0
 HELD = st.dictionaries(

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.partition import Partition, partition_codec
-from alphabet.state_codec import StateCodec
+from alphabet.pipeline.partition import Partition, partition_codec
+from alphabet.pipeline.state_codec import StateCodec
 
 INNER = StateCodec("dump", lambda state: state[0], lambda data: [data])
 KEYS = ("a", b"a", 1, None, ("x", 2))

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from alphabet.run_command import run as run_server
+from alphabet.commands.run import run as run_server
 from log import directory
 from log.directory import DataDirectory
 from log.lmdb_store import LOCK_FILE

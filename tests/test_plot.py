@@ -22,22 +22,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphabet.application import Votes
-from alphabet.machine import Machine
+from alphabet.pipeline.machine import Machine
 from log.block import Block, Records
 from log.directory import DataDirectory
 from log.errors import DirectoryError
 from log.log import Log, Transaction
 from log.memory_store import MemoryStore
 from log.store import BLOCKS, Change
-from recovery.chart import LINES_MAX, make_chart
 from recovery.cli import main
 from recovery.commands.plot import _write_whole
-from recovery.history import Gap, History, read_history
-from recovery.plot import HEIGHT, PIXELS_PER_POINT, WIDTH, draw
+from recovery.picture.chart import LINES_MAX, make_chart
+from recovery.picture.history import Gap, History, read_history
+from recovery.picture.plot import HEIGHT, PIXELS_PER_POINT, WIDTH, draw
+from recovery.picture.sampling import Sample
+from recovery.picture.theme import THEMES
 from recovery.replay import Replayer, take_snapshot
-from recovery.sampling import Sample
 from recovery.snapshot_directory import SnapshotDirectory
-from recovery.theme import THEMES
 from tests import toy
 from tests.machines import (
     LOTS,

@@ -15,14 +15,14 @@ import pytest
 
 from alphabet.application import Decoder
 from alphabet.arrival import Received
-from alphabet.connection import RECEIVE_BYTES, Limits, Listener
-from alphabet.feed import Feed
-from alphabet.inbox import Inbox
-from alphabet.journal import Journal
+from alphabet.journal.journal import Journal
 from alphabet.loading import load_machine
-from alphabet.machine import Capture
 from alphabet.outputs import Outputs
-from alphabet.sources import Sources
+from alphabet.pipeline.machine import Capture
+from alphabet.sink.feed import Feed
+from alphabet.source.connection import RECEIVE_BYTES, Limits, Listener
+from alphabet.source.inbox import Inbox
+from alphabet.source.plain import Sources
 from log.directory import DataDirectory
 from log.errors import DamagedError
 from log.log import Log, Transaction

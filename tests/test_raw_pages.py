@@ -20,10 +20,10 @@ from log.lmdb_store import DATA_FILE
 from log.log import Transaction
 from log.row import Cursor, encode_point, seal_row
 from log.store import BLOCKS, CURSORS, META, REJECTS, STREAMS, TABLES
-from recovery.raw_file import RawFile
-from recovery.raw_pages import Pages, RawPageError, Value, Walk
-from recovery.remains import Live
-from recovery.row_scan import Rows, find_rows
+from recovery.damage.raw_file import RawFile
+from recovery.damage.raw_pages import Pages, RawPageError, Value, Walk
+from recovery.damage.remains import Live
+from recovery.damage.row_scan import Rows, find_rows
 from tests.faults import cut, zero_page
 from tests.machines import append_records, key
 from tests.samples import META as MADE

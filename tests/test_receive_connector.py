@@ -18,8 +18,8 @@ import attrs
 import pytest
 from click.testing import CliRunner
 
-from alphabet import connector_listener
-from alphabet.connector_frames import (
+from alphabet.commands.receive import receive
+from alphabet.connector.frames import (
     Error,
     Frame,
     Hello,
@@ -30,8 +30,7 @@ from alphabet.connector_frames import (
     decode_frame,
     encode_frame,
 )
-from alphabet.connector_listener import CONNECTIONS_MAX, ConnectorListener
-from alphabet.connector_phases import (
+from alphabet.connector.phases import (
     ListUncommitted,
     Phase,
     Phase1,
@@ -41,9 +40,10 @@ from alphabet.connector_phases import (
     decode_phase,
     encode_phase,
 )
-from alphabet.connector_receiver import ConnectorReceiver
-from alphabet.file_sink import log_path
-from alphabet.receive_command import receive
+from alphabet.connector.receiver import ConnectorReceiver
+from alphabet.receiving import connector_listener
+from alphabet.receiving.connector_listener import CONNECTIONS_MAX, ConnectorListener
+from alphabet.receiving.file_sink import log_path
 from tests.model_sink import ModelSink
 from tests.process import (
     ANY,

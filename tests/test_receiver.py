@@ -17,14 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphabet.application import Encoder, Votes
-from alphabet.receive_command import receive
-from alphabet.receiver import FRAME_BYTES_MAX, Receiver
+from alphabet.commands.receive import receive
+from alphabet.receiving.receiver import FRAME_BYTES_MAX, Receiver
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [
     sys.executable,
     "-c",
-    "from alphabet.receive_command import receive; receive(prog_name='alphabet')",
+    "from alphabet.commands.receive import receive; receive(prog_name='alphabet')",
     "--listen",
     "127.0.0.1:0",
 ]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphabet.framing import FrameReader, decode_length
-from alphabet.record_frames import FrameFormError, check_headers, frame_records
+from alphabet.records.record_frames import FrameFormError, check_headers, frame_records
 from log.block import Records
 from tests.machines import pack_votes
 from tests.votes import wire

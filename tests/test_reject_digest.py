@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.entries import Entry, reject_noted
 from alphabet.intake import Rejection
+from alphabet.journal.entries import Entry, reject_noted
 from alphabet.reject_digest import RejectDigest
 from log.row import Reject
 from tests.samples import REJECT

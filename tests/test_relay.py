@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import attrs
 import pytest
 
-from alphabet.connector_frames import (
+from alphabet.connector.frames import (
     NO_POINT,
     Ack,
     Frame,
@@ -15,7 +15,7 @@ from alphabet.connector_frames import (
     Ok,
     encode_frame,
 )
-from alphabet.connector_phases import Phase1, Phase2, encode_phase
+from alphabet.connector.phases import Phase1, Phase2, encode_phase
 from tests import witness
 from tests.process import SECONDS_MAX, wait_until
 from tests.relay import Relay

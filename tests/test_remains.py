@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recovery.remains import Live
+from recovery.damage.remains import Live
 from tests.test_chain import Found, rows
 
 LIVE = Live(

@@ -5,8 +5,14 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.entries import Entry, disk_full, sink_lost, sink_new, sink_unreachable
-from alphabet.repeats import FAULTS_MAX, REPEAT_SECONDS_MAX, Repeats
+from alphabet.journal.entries import (
+    Entry,
+    disk_full,
+    sink_lost,
+    sink_new,
+    sink_unreachable,
+)
+from alphabet.journal.repeats import FAULTS_MAX, REPEAT_SECONDS_MAX, Repeats
 
 DAY_SECONDS = 24 * 3600
 

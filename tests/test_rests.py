@@ -5,9 +5,9 @@ import socket
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.connection import Connection
 from alphabet.framing import FrameReader, decode_length
-from alphabet.rests import (
+from alphabet.source.connection import Connection
+from alphabet.source.rests import (
     REFUSED_PER_SECOND_MAX,
     REST_SECONDS_MAX,
     REST_SECONDS_MIN,

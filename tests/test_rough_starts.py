@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from alphabet.journal import Journal
+from alphabet.journal.journal import Journal
 from alphabet.startup import Consent, Opened
 from log import failpoint
 from log.lmdb_store import DATA_FILE, LOCK_FILE

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.address import Address, NamedAddress, parse_named_address
 from alphabet.application import Decoder, Encoder
-from alphabet.routing import CONSOLE, name_inputs, name_outputs, pipelines_of
-from alphabet.topology import Application
+from alphabet.network.address import Address, NamedAddress, parse_named_address
+from alphabet.pipeline.routing import CONSOLE, name_inputs, name_outputs, pipelines_of
+from alphabet.pipeline.topology import Application
 from alphabet.wallaroo import ApplicationBuilder, TCPSinkConfig, TCPSourceConfig
 
 hosts = st.sampled_from(["", "-", "a", "b", "c"])

@@ -27,18 +27,18 @@ from log.lmdb_store import DATA_FILE
 from log.log import Log, Transaction
 from log.row import Cursor, Meta
 from log.store import CURSORS
-from recovery.raw_file import RawFile
-from recovery.raw_pages import Pages, Walk
-from recovery.remains import Live
-from recovery.replay import has_witness
-from recovery.salvage import (
+from recovery.damage.raw_file import RawFile
+from recovery.damage.raw_pages import Pages, Walk
+from recovery.damage.remains import Live
+from recovery.damage.salvage import (
     Description,
     NewerLogError,
     Salvaged,
     SalvageError,
     salvage,
 )
-from recovery.salvage_plan import Move
+from recovery.damage.salvage_plan import Move
+from recovery.replay import has_witness
 from recovery.snapshot import Snapshot, State
 from recovery.snapshot_directory import SnapshotDirectory
 from recovery.verify import GAP, NOTE, Verifier

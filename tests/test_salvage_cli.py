@@ -19,9 +19,9 @@ from log.errors import LockedError
 from log.lmdb_store import DATA_FILE
 from recovery.cli import main
 from recovery.commands.salvage import ALPHABET, held, loss_line, report_lines
+from recovery.damage.salvage import Salvaged
+from recovery.damage.salvage_plan import Gap, Ignored, Move
 from recovery.replay import Replayer
-from recovery.salvage import Salvaged
-from recovery.salvage_plan import Gap, Ignored, Move
 from recovery.snapshot_directory import SnapshotDirectory
 from tests.faults import zero_page
 from tests.machines import LOTS, VOTES_META, alphabet, change, flip_middle, write_votes

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from log.block import Tail
 from log.row import Cursor, Meta
-from recovery.chain import Chain
-from recovery.remains import Live, Remains
-from recovery.row_scan import Rows
-from recovery.salvage_plan import Move, Plan, contradiction, make_plan
+from recovery.damage.chain import Chain
+from recovery.damage.remains import Live, Remains
+from recovery.damage.row_scan import Rows
+from recovery.damage.salvage_plan import Move, Plan, contradiction, make_plan
 from recovery.snapshot import Snapshot
 from tests.test_chain import Found, rows
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from recovery.label_places import spread
-from recovery.sampling import (
+from recovery.picture.label_places import spread
+from recovery.picture.sampling import (
     BINS_MAX,
     SAMPLES_MAX,
     WIDTHS_NS,
@@ -21,7 +21,13 @@ from recovery.sampling import (
     rate,
     thin,
 )
-from recovery.scales import Tick, format_moment, format_si, format_span, time_ticks
+from recovery.picture.scales import (
+    Tick,
+    format_moment,
+    format_si,
+    format_span,
+    time_ticks,
+)
 
 SECOND = 10**9
 DAY = 86_400 * SECOND

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.figure import Figure
+from alphabet.trial.figure import Figure
 from bench.parts import servers
 from bench.report import Report
 from bench.scale_model import (

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import attrs
 
-from alphabet import connector_in, connector_receiver
 from alphabet.assembly import Settings
-from alphabet.connector_client import ConnectorClient
-from alphabet.connector_frames import VERSION_IN, VERSION_OUT, Hello
-from alphabet.stream_send import StreamChoice
+from alphabet.connector import inbound, receiver
+from alphabet.connector.client import ConnectorClient
+from alphabet.connector.frames import VERSION_IN, VERSION_OUT, Hello
+from alphabet.sending.stream_send import StreamChoice
 from recovery.snapshot import State
 from recovery.snapshot_directory import SnapshotDirectory
 from tests.documents import quoted
@@ -46,7 +46,7 @@ class TestCookies:
                     if re.search(r"\bcookie\b", words) and "len(" not in words:
                         compared.append((name, words))
         assert compared == []
-        for module in (connector_in, connector_receiver):
+        for module in (inbound, receiver):
             source = inspect.getsource(module)
             assert "hmac.compare_digest(hello.cookie," in source
 
@@ -85,7 +85,7 @@ class TestPickle:
             for name, tree in modules().items()
             if top_levels(name, tree) & UNPICKLERS
         }
-        assert found == {"alphabet/state_codec.py"}
+        assert found == {"alphabet/pipeline/state_codec.py"}
 
     def test_a_pickled_snapshot_is_not_loaded(self, tmp_path: Path) -> None:
         """A pickle in a snapshot of Alphabet's own is passed over, and not run."""

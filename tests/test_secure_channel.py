@@ -7,8 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.secure_channel import RECORD_BYTES_MAX, ChannelError, SecureChannel
-from alphabet.tls import client_context, server_context
+from alphabet.network.secure_channel import (
+    RECORD_BYTES_MAX,
+    ChannelError,
+    SecureChannel,
+)
+from alphabet.network.tls import client_context, server_context
 from tests.authority import HOST, Authority
 
 

@@ -14,15 +14,20 @@ import pytest
 
 from alphabet.application import Decoder
 from alphabet.arrival import Received
-from alphabet.certificates import Certificates, TlsFiles
-from alphabet.connection import PARTIAL_BYTES_MAX, RECEIVE_BYTES, Limits, Listener
-from alphabet.flood import raise_file_limit
-from alphabet.inbox import Inbox
-from alphabet.journal import Journal
-from alphabet.secure_channel import RECORD_BYTES_MAX, SecureChannel
-from alphabet.secure_socket import SHORT_READ_BYTES, SecureSocket
-from alphabet.sources import Sources
-from alphabet.tls import client_context, server_context
+from alphabet.journal.journal import Journal
+from alphabet.network.certificates import Certificates, TlsFiles
+from alphabet.network.secure_channel import RECORD_BYTES_MAX, SecureChannel
+from alphabet.network.secure_socket import SHORT_READ_BYTES, SecureSocket
+from alphabet.network.tls import client_context, server_context
+from alphabet.source.connection import (
+    PARTIAL_BYTES_MAX,
+    RECEIVE_BYTES,
+    Limits,
+    Listener,
+)
+from alphabet.source.inbox import Inbox
+from alphabet.source.plain import Sources
+from alphabet.trial.flood import raise_file_limit
 from tests.authority import HOST, Authority
 from tests.inspection import last_sequence
 from tests.process import SECONDS_MAX, Server, serving, wait_until

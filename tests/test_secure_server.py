@@ -19,24 +19,24 @@ from typing import Any
 
 import pytest
 
-from alphabet import connection as connections
-from alphabet.address import Address
 from alphabet.application import Decoder
 from alphabet.arrival import Refusal
-from alphabet.certificates import Certificates, TlsFiles
-from alphabet.connection import Limits, Listener
-from alphabet.delivery import Delivery
-from alphabet.feed import Feed
-from alphabet.inbox import Inbox
-from alphabet.journal import Journal
+from alphabet.journal.journal import Journal
+from alphabet.network.address import Address
+from alphabet.network.certificates import Certificates, TlsFiles
+from alphabet.network.secure_channel import SecureChannel
+from alphabet.network.secure_socket import PIECE_BYTES_MAX, SecureSocket
+from alphabet.network.tls import client_context, server_context
+from alphabet.network.waker import Waker
 from alphabet.outputs import Outputs
-from alphabet.secure_channel import SecureChannel
-from alphabet.secure_socket import PIECE_BYTES_MAX, SecureSocket
-from alphabet.sources import Sources
-from alphabet.subscription import Subscription
-from alphabet.tcp_sink import TcpSink
-from alphabet.tls import client_context, server_context
-from alphabet.waker import Waker
+from alphabet.sink.delivery import Delivery
+from alphabet.sink.feed import Feed
+from alphabet.sink.subscription import Subscription
+from alphabet.sink.tcp_sink import TcpSink
+from alphabet.source import connection as connections
+from alphabet.source.connection import Limits, Listener
+from alphabet.source.inbox import Inbox
+from alphabet.source.plain import Sources
 from log.row import Cursor
 from tests.authority import HOST, Authority, Pair
 from tests.inspection import last_sequence

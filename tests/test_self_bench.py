@@ -13,17 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphabet.cli import main
-from alphabet.figure import Figure, format_number, quantile
-from alphabet.flood import (
+from alphabet.trial.figure import Figure, format_number, quantile
+from alphabet.trial.flood import (
     FloodError,
     OutputBuffer,
     Sending,
     receive,
     sender,
 )
-from alphabet.output_check import WrongOutputError, check_of
-from alphabet.self_bench import exchange, without_snapshots
-from alphabet.vote_load import SENDERS_MAX, Load, load_of
+from alphabet.trial.output_check import WrongOutputError, check_of
+from alphabet.trial.self_bench import exchange, without_snapshots
+from alphabet.trial.vote_load import SENDERS_MAX, Load, load_of
 from tests.process import SECONDS_MAX, finish
 from tests.votes import outputs, tally
 
@@ -273,7 +273,9 @@ class TestCommand:
     ) -> None:
         """The table has a head and a line for each figure."""
         figures = [Figure("speed", "votes/s", [1.0, 3.0]), Figure("size", "MB", [2.0])]
-        monkeypatch.setattr("alphabet.self_bench.SelfBench.run", lambda _self: figures)
+        monkeypatch.setattr(
+            "alphabet.trial.self_bench.SelfBench.run", lambda _self: figures
+        )
         assert main(["bench"]) == 0
         head, *rows = capsys.readouterr().out.splitlines()
         assert head.split() == ["median", "lowest", "highest"]
@@ -297,7 +299,7 @@ class TestCommand:
         def fail(_self: object) -> list[Figure]:
             raise error
 
-        monkeypatch.setattr("alphabet.self_bench.SelfBench.run", fail)
+        monkeypatch.setattr("alphabet.trial.self_bench.SelfBench.run", fail)
         assert main(["bench"]) == code
         assert str(error) in capsys.readouterr().err
 

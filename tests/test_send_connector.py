@@ -19,13 +19,13 @@ import attrs
 import pytest
 from click.testing import CliRunner, Result
 
-from alphabet.address import Address
-from alphabet.connector_client import ConnectorClient
-from alphabet.connector_frames import Ack, Error, Restart
-from alphabet.connector_target import ConnectorTarget
-from alphabet.send_command import send
-from alphabet.sender import NoReceiptError
-from alphabet.stream_send import new_instance, stable_id
+from alphabet.commands.send import send
+from alphabet.connector.client import ConnectorClient
+from alphabet.connector.frames import Ack, Error, Restart
+from alphabet.network.address import Address
+from alphabet.sending.connector_target import ConnectorTarget
+from alphabet.sending.sender import NoReceiptError
+from alphabet.sending.stream_send import new_instance, stable_id
 from tests.connector_model import ModelConnection, ModelServer
 from tests.inspection import last_sequence, records
 from tests.process import (

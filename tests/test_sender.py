@@ -20,16 +20,16 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alphabet.commands.send import send
 from alphabet.framing import encode_frame
-from alphabet.send_command import send
-from alphabet.sender import NoReceiptError, Sender, ServerTarget, StreamTarget
-from alphabet.vote_input import Chunk
+from alphabet.sending.sender import NoReceiptError, Sender, ServerTarget, StreamTarget
+from alphabet.sending.vote_input import Chunk
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [
     sys.executable,
     "-c",
-    "from alphabet.send_command import send; send(prog_name='alphabet send')",
+    "from alphabet.commands.send import send; send(prog_name='alphabet send')",
 ]
 VOTE = encode_frame(b"a\0\0\0\7")
 SECONDS_MAX = 60

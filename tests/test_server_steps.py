@@ -19,24 +19,24 @@ import attrs
 import pytest
 
 from alphabet import server as server_module
-from alphabet import tcp_sink as tcp_sink_module
-from alphabet.address import Address
 from alphabet.arrival import Arrival, End, Refusal
-from alphabet.connection import Limits
-from alphabet.delivery import Delivery
 from alphabet.engine import Engine
-from alphabet.feed import Feed
-from alphabet.inbox import Inbox
-from alphabet.journal import Journal
-from alphabet.machine import Machine
+from alphabet.journal.journal import Journal
+from alphabet.network.address import Address
+from alphabet.network.waker import Waker
 from alphabet.outputs import Outputs
+from alphabet.pipeline.machine import Machine
 from alphabet.server import Server
+from alphabet.sink import tcp_sink as tcp_sink_module
+from alphabet.sink.delivery import Delivery
+from alphabet.sink.feed import Feed
+from alphabet.sink.subscription import Pace, Subscription
+from alphabet.sink.tcp_sink import TcpSink
 from alphabet.snapshotter import Snapshotter
-from alphabet.sources import Sources
+from alphabet.source.connection import Limits
+from alphabet.source.inbox import Inbox
+from alphabet.source.plain import Sources
 from alphabet.startup import Opened
-from alphabet.subscription import Pace, Subscription
-from alphabet.tcp_sink import TcpSink
-from alphabet.waker import Waker
 from log.directory import DataDirectory
 from log.errors import CommitError, DiskFullError
 from log.log import Log

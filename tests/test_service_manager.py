@@ -15,14 +15,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from alphabet.journal import Journal
-from alphabet.pulse import Pulse
-from alphabet.service_manager import (
+from alphabet.journal.journal import Journal
+from alphabet.service.pulse import Pulse
+from alphabet.service.service_manager import (
     ServiceManager,
     parse_notify_socket,
     parse_watchdog,
 )
-from alphabet.supervision import LOOK_SECONDS_MIN, LOOKS_PER_TIMEOUT, look_seconds
+from alphabet.service.supervision import (
+    LOOK_SECONDS_MIN,
+    LOOKS_PER_TIMEOUT,
+    look_seconds,
+)
 from log.lmdb_store import DATA_FILE
 from tests.authority import Authority
 from tests.injected import failing

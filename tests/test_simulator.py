@@ -101,7 +101,7 @@ def take_half_for_whole(reception: Any, connection: Any) -> None:  # noqa: ANN40
 @pytest.mark.parametrize(
     ("owner", "name", "stand_in", "seen"),
     [
-        ("connector_sink.ConnectorSink", "_await_decision", connect_at_once, "aborted"),
+        ("sink.ConnectorSink", "_await_decision", connect_at_once, "aborted"),
         ("inbox.Inbox", "is_full", property(lambda _: False), "the inbox is beyond"),
         ("feed.Feed", "has_room", lambda _: True, "is not let go"),
         ("reception.Reception", "_half_closed", take_half_for_whole, "a receipt for"),

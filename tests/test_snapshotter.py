@@ -8,8 +8,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from alphabet.journal import Journal
-from alphabet.machine import Capture
+from alphabet.journal.journal import Journal
+from alphabet.pipeline.machine import Capture
 from alphabet.snapshotter import Snapshotter
 from log import failpoint
 from log.block import Block, Records

@@ -24,7 +24,7 @@ from alphabet.spark.account import (
     format_missing,
 )
 from alphabet.spark.ranges import OverlapError, Ranges
-from recovery.segment import Label
+from recovery.exporting.segment import Label
 from tests.segments_made import label_of
 
 FEW = st.integers(1, 12)

@@ -19,14 +19,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from alphabet.address import Address
+from alphabet.network.address import Address
 from alphabet.spark import sinks
 from alphabet.spark.account import Account, Addition, RefusedError
 from alphabet.spark.checkpoint import Checkpoint, CheckpointError
 from alphabet.spark.segment_files import SegmentFiles
 from alphabet.spark.sinks import ConsoleSink, FilesSink, SinkError, TcpSink, parse_sink
 from log import failpoint
-from recovery.segment import Label
+from recovery.exporting.segment import Label
 from tests.segments_made import TYPES, Vote, label_of, write_segment
 from tests.spark_model import SparkModel
 

@@ -16,18 +16,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from alphabet import application, batch
-from alphabet import machine as machine_module
+from alphabet import application
 from alphabet.application import TOTAL_MAX
 from alphabet.loading import load_machine
-from alphabet.machine import Machine
+from alphabet.pipeline import batch
+from alphabet.pipeline import machine as machine_module
+from alphabet.pipeline.machine import Machine
 from alphabet.spark.account import Account, Addition, RefusedError
 from alphabet.spark.fold import Events, Fold, FoldError
 from alphabet.spark.folded import Folded
 from alphabet.spark.segment_rows import read_events
 from alphabet.wallaroo import ApplicationBuilder, TCPSinkConfig, TCPSourceConfig
 from recovery.errors import StateError
-from recovery.segment import Label
+from recovery.exporting.segment import Label
 from recovery.snapshot import State
 from tests import thousands, toy
 from tests.segments_made import TYPES, Vote, label_of, write_segment

@@ -13,10 +13,10 @@ import attrs
 import pytest
 from click.testing import CliRunner
 
-from alphabet.address import Address
 from alphabet.application import TOTAL_MAX
 from alphabet.loading import load_machine
-from alphabet.machine import Machine
+from alphabet.network.address import Address
+from alphabet.pipeline.machine import Machine
 from alphabet.spark import command, sinks
 from alphabet.spark.account import Account, RefusedError
 from alphabet.spark.checkpoint import CheckpointError

@@ -22,9 +22,9 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alphabet.commands.send import send
 from alphabet.framing import encode_frame
-from alphabet.send_command import send
-from alphabet.spread import Spread, Way, place_of
+from alphabet.sending.spread import Spread, Way, place_of
 from tests.inspection import last_sequence, records
 from tests.process import (
     PYTHON,

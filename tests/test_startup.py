@@ -14,9 +14,9 @@ import attrs
 import pytest
 
 from alphabet.application import LetterStateBuilder
-from alphabet.connector_frames import NO_POINT
-from alphabet.journal import Journal
-from alphabet.machine import Machine
+from alphabet.connector.frames import NO_POINT
+from alphabet.journal.journal import Journal
+from alphabet.pipeline.machine import Machine
 from alphabet.startup import Consent, Opened, SinkError
 from log.block import Block, Point, Records
 from log.directory import LOCK, DataDirectory

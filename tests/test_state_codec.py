@@ -7,7 +7,7 @@ import pytest
 
 from alphabet import application
 from alphabet.application import LetterStateBuilder
-from alphabet.state_codec import DUMP, MODULE, PICKLE, choose_codec
+from alphabet.pipeline.state_codec import DUMP, MODULE, PICKLE, choose_codec
 
 STATE = {"a": 1}
 

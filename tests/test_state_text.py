@@ -5,8 +5,8 @@ import ast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.partition import Partition
-from alphabet.state_text import state_rows, state_text
+from alphabet.pipeline.partition import Partition
+from alphabet.pipeline.state_text import state_rows, state_text
 
 plain = st.recursive(
     st.none() | st.integers() | st.binary(max_size=3) | st.text(max_size=3),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphabet import wallaroo
-from alphabet.machine import Machine
+from alphabet.pipeline.machine import Machine
 from log.block import Records
 from tests.toy import ChainBuilder
 

@@ -3,9 +3,9 @@
 import attrs
 import pytest
 
-from alphabet import streams as streams_module
-from alphabet.connector_frames import NO_POINT
-from alphabet.streams import NONE, Stream, StreamError, Streams
+from alphabet.connector import streams as streams_module
+from alphabet.connector.frames import NO_POINT
+from alphabet.connector.streams import NONE, Stream, StreamError, Streams
 from log.block import Point
 
 

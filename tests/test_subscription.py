@@ -16,10 +16,10 @@ from hypothesis.stateful import (
     rule,
 )
 
-from alphabet import machine as machine_module
-from alphabet.feed import Feed
-from alphabet.machine import Capture
-from alphabet.subscription import Pace, Subscription
+from alphabet.pipeline import machine as machine_module
+from alphabet.pipeline.machine import Capture
+from alphabet.sink.feed import Feed
+from alphabet.sink.subscription import Pace, Subscription
 from log.block import Block, Records, Tail
 from log.errors import DamagedError
 from log.log import Log, Transaction

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from alphabet import tls
-from alphabet.certificates import Certificates, TlsFiles
-from alphabet.tls import TlsFileError, client_context, server_context
+from alphabet.network import tls
+from alphabet.network.certificates import Certificates, TlsFiles
+from alphabet.network.tls import TlsFileError, client_context, server_context
 from tests.authority import HOST, Authority, Pair
 
 

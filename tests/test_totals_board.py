@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from alphabet.application import Votes
 from alphabet.loading import load_machine
-from alphabet.machine import Machine
+from alphabet.pipeline.machine import Machine
 from alphabet.totals_board import IN_FLIGHT_MAX, KEPT_MAX, LOOK_SECONDS, TotalsBoard
 
 

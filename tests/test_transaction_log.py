@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.transaction_log import (
+from alphabet.connector.transaction_log import (
     CorruptLineError,
     Standing,
     Step,

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphabet.application import TOTAL_MAX
-from alphabet.batch import SLICE_EVENTS_MAX
-from alphabet.machine import Machine
+from alphabet.pipeline.batch import SLICE_EVENTS_MAX
+from alphabet.pipeline.machine import Machine
 from recovery.snapshot import State
 from tests import toy
 from tests.speeds import (

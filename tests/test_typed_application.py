@@ -9,7 +9,7 @@ import struct
 import attrs
 
 from alphabet import wallaroo
-from alphabet.machine import Machine
+from alphabet.pipeline.machine import Machine
 
 
 @attrs.frozen

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.machine import Machine
+from alphabet.pipeline.machine import Machine
 from alphabet.wallaroo import ApplicationBuilder, TCPSinkConfig, TCPSourceConfig
 from log.block import Block, Point, Records, Tail
 from log.errors import DamagedError, ForeignError

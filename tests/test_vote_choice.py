@@ -7,8 +7,8 @@ import attrs
 import pytest
 
 from alphabet.framing import encode_frame
-from alphabet.vote_choice import BEGINNING, STANDARD, Place, VoteChoice
-from alphabet.vote_input import VoteInputError
+from alphabet.sending.vote_choice import BEGINNING, STANDARD, Place, VoteChoice
+from alphabet.sending.vote_input import VoteInputError
 
 VOTE = encode_frame(b"a\0\0\0\7")
 SEVERAL = encode_frame(b"a\0\0\0\1") + encode_frame(b"bc") + encode_frame(b"a\0\0\0\2")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphabet.framing import encode_frame
-from alphabet.vote_input import (
+from alphabet.sending.vote_input import (
     CHUNK_VOTES,
     FRAME_BYTES_MAX,
     LINE_BYTES_MAX,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.vote_input import VoteInputError
-from alphabet.vote_sum import ReceivedOutputs, differences, sum_votes, write_votes
+from alphabet.sending.vote_input import VoteInputError
+from alphabet.trial.vote_sum import ReceivedOutputs, differences, sum_votes, write_votes
 from tests.votes import frame, make_votes, outputs, tally, wire
 
 totals = st.dictionaries(

@@ -7,8 +7,8 @@ import attrs
 import pytest
 
 from alphabet import wallaroo
-from alphabet.address import AddressError
 from alphabet.application import AddVotes, Decoder, Encoder, LetterStateBuilder
+from alphabet.network.address import AddressError
 from alphabet.wallaroo import (
     Application,
     ApplicationBuilder,

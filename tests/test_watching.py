@@ -21,9 +21,9 @@ import attrs
 import pytest
 from aiohttp import web
 
-from alphabet.address import Address, NamedAddress
 from alphabet.assembly import Settings, assembled
-from alphabet.journal import Journal
+from alphabet.journal.journal import Journal
+from alphabet.network.address import Address, NamedAddress
 from alphabet.server import Server
 from alphabet.web import event_hub, page_thread, past, site
 from alphabet.web.event_hub import CLIENTS_MAX, Client, EventHub

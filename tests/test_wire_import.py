@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet import wire_import
 from alphabet.arrival import Received
 from alphabet.engine import Engine
 from alphabet.framing import FrameReader
-from alphabet.machine import Machine
-from alphabet.wire_import import BadFrameError, WireImport
+from alphabet.pipeline.machine import Machine
+from alphabet.records import wire_import
+from alphabet.records.wire_import import BadFrameError, WireImport
 from log.block import Tail
 from log.log import Log
 from log.memory_store import MemoryDisk, MemoryStore

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from alphabet.arrival import Received
 from alphabet.framing import Frames, Payloads
-from alphabet.machine import Machine
 from alphabet.outputs import Outputs
+from alphabet.pipeline.machine import Machine
 from alphabet.wallaroo import ApplicationBuilder, TCPSinkConfig, TCPSourceConfig
 from log.row import Meta
 

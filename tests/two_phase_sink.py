@@ -15,7 +15,7 @@ from typing import Self
 
 import attrs
 
-from alphabet.connector_frames import (
+from alphabet.connector.frames import (
     Error,
     Hello,
     Message,
@@ -25,7 +25,7 @@ from alphabet.connector_frames import (
     decode_frame,
     encode_frame,
 )
-from alphabet.connector_phases import (
+from alphabet.connector.phases import (
     ListUncommitted,
     Phase,
     Phase1,

@@ -28,7 +28,7 @@ from alphabet.printing import format_letter
 from alphabet.spark import ranges
 from alphabet.spark.folded import Folded
 from alphabet.spark.ranges import OverlapError, Ranges
-from recovery.segment import Label
+from recovery.exporting.segment import Label
 
 FORMAT_VERSION = 2
 _FORMAT_WITHOUT_LOGS = 1

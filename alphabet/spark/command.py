@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alphabet import entries
 from alphabet.command_line import CannotServeError, DamageError, option
+from alphabet.journal import entries
 from alphabet.loading import ApplicationError, load_machine, offline_arguments
 from alphabet.spark.account import RefusedError
 from alphabet.spark.checkpoint import Checkpoint, CheckpointError

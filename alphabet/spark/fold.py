@@ -17,14 +17,14 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from alphabet.batch import SLICE_EVENTS_MAX
 from alphabet.cause import FATAL, describe
 from alphabet.framing import Rows
 from alphabet.intake import records_of
-from alphabet.machine import Machine
+from alphabet.pipeline.batch import SLICE_EVENTS_MAX
+from alphabet.pipeline.machine import Machine
 from alphabet.spark.folded import Folded
 from alphabet.spark.newest import Newest
-from recovery.event_columns import VOTES_SCHEMA
+from recovery.exporting.event_columns import VOTES_SCHEMA
 
 _PIPELINE = 0
 

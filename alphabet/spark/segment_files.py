@@ -12,8 +12,8 @@ from pathlib import Path
 import attrs
 
 from alphabet.spark.account import RefusedError, ServerAccount
-from recovery.parquet_file import LABEL_KEY
-from recovery.segment import Label, LabelError, Segment
+from recovery.exporting.parquet_file import LABEL_KEY
+from recovery.exporting.segment import Label, LabelError, Segment
 
 _HIDDEN = (".", "_")
 COLUMNS = ["server", "sequence", "letter", "votes", "counted", "time"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alphabet.batch import SLICE_EVENTS_MAX
+from alphabet.pipeline.batch import SLICE_EVENTS_MAX
 from alphabet.spark import ranges
 from alphabet.spark.account import Addition, RefusedError
 from alphabet.spark.fold import Events

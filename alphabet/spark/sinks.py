@@ -17,9 +17,9 @@ from typing import Protocol
 import attrs
 import click
 
-from alphabet.address import Address, AddressError, parse_address
 from alphabet.application import Encoder, Votes
-from alphabet.outstanding import outstanding_bytes
+from alphabet.network.address import Address, AddressError, parse_address
+from alphabet.network.outstanding import outstanding_bytes
 from alphabet.printing import format_letter
 from alphabet.spark.account import Account, Totals
 from alphabet.spark.checkpoint import replace

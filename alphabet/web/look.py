@@ -13,12 +13,12 @@ from pathlib import Path
 
 import attrs
 
-from alphabet.address import Address
-from alphabet.connector_sink import ConnectorSink
-from alphabet.console_sink import ConsoleSink
+from alphabet.connector.sink import ConnectorSink
 from alphabet.measures import Histogram
-from alphabet.reception import Reception
+from alphabet.network.address import Address
 from alphabet.server import Server, Sink
+from alphabet.sink.console_sink import ConsoleSink
+from alphabet.source.reception import Reception
 from alphabet.standing import (
     AWAY,
     CATCHING_UP,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
-from alphabet import entries
-from alphabet.keepalive import end_unread
+from alphabet.journal import entries
+from alphabet.network.keepalive import end_unread
 from alphabet.thread import start_thread
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from aiohttp import web
     from aiohttp.web_protocol import RequestHandler
 
-    from alphabet.certificates import Certificates
-    from alphabet.journal import Journal
+    from alphabet.journal.journal import Journal
+    from alphabet.network.certificates import Certificates
     from alphabet.server import Server
     from alphabet.web.site import Site
 

@@ -16,7 +16,7 @@ import attrs
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from alphabet import entries
+from alphabet.journal import entries
 from alphabet.standing import unready_reasons
 from alphabet.totals_board import Totals
 from alphabet.web import documents

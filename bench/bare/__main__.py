@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from alphabet.figure import Figure, format_number
-from alphabet.flood import OutputBuffer
-from alphabet.vote_load import load_of
+from alphabet.trial.figure import Figure, format_number
+from alphabet.trial.flood import OutputBuffer
+from alphabet.trial.vote_load import load_of
 from bench.bare.driver import flood
 
 

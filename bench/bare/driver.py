@@ -8,8 +8,8 @@ from pathlib import Path
 
 import attrs
 
-from alphabet.children import Child, Children
-from alphabet.flood import (
+from alphabet.trial.children import Child, Children
+from alphabet.trial.flood import (
     HOST,
     SECONDS_MAX,
     WRITE_BYTES,
@@ -18,8 +18,8 @@ from alphabet.flood import (
     receive,
     sender,
 )
-from alphabet.output_check import check_all
-from alphabet.vote_load import Load
+from alphabet.trial.output_check import check_all
+from alphabet.trial.vote_load import Load
 
 
 @attrs.frozen

@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from alphabet.vote_load import BYTE_VALUES, OUTPUT, OUTPUT_BYTES, VOTE, VOTE_BYTES
+from alphabet.trial.vote_load import BYTE_VALUES, OUTPUT, OUTPUT_BYTES, VOTE, VOTE_BYTES
 
 BLOCK_VOTES = 1 << 15
 

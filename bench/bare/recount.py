@@ -6,7 +6,7 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from alphabet.vote_load import BYTE_VALUES, VOTE, Load, sum_by_letter
+from alphabet.trial.vote_load import BYTE_VALUES, VOTE, Load, sum_by_letter
 from bench.bare.server import MAP_BYTES
 
 BLOCK_VOTES = 100_000

@@ -17,7 +17,7 @@ from pathlib import Path
 import attrs
 import lmdb
 
-from alphabet.vote_load import VOTE_BYTES
+from alphabet.trial.vote_load import VOTE_BYTES
 from bench.bare.kernel import Kernel
 
 READ_BYTES = 1 << 20

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import attrs
 
-from alphabet.children import ChildError, Children
-from alphabet.flood import Sending, receive, sender
-from alphabet.measured_server import served_with_sink
-from alphabet.output_check import check_all
-from alphabet.vote_load import Load, load_of
+from alphabet.trial.children import ChildError, Children
+from alphabet.trial.flood import Sending, receive, sender
+from alphabet.trial.measured_server import served_with_sink
+from alphabet.trial.output_check import check_all
+from alphabet.trial.vote_load import Load, load_of
 from bench.case import Case, Value
 from bench.plan import Plan
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import attrs
 
-from alphabet.children import Child, Children
-from alphabet.flood import HOST
-from alphabet.measured_server import MeasuredServer, launch
-from alphabet.output_check import WrongOutputError, check_of
-from alphabet.vote_load import OUTPUT_BYTES, Load, load_of
+from alphabet.trial.children import Child, Children
+from alphabet.trial.flood import HOST
+from alphabet.trial.measured_server import MeasuredServer, launch
+from alphabet.trial.output_check import WrongOutputError, check_of
+from alphabet.trial.vote_load import OUTPUT_BYTES, Load, load_of
 from bench.case import Case, Value
 from bench.plan import Plan
 

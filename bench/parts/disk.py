@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from alphabet.children import Children
-from alphabet.measured_server import served_with_sink
-from alphabet.self_bench import connected, exchange
+from alphabet.trial.children import Children
+from alphabet.trial.measured_server import served_with_sink
+from alphabet.trial.self_bench import connected, exchange
 from bench.case import Case, Value
 from bench.flooding import flood_case
 from bench.peers.event_library import EventLibrary

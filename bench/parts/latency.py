@@ -11,9 +11,9 @@ from pathlib import Path
 
 import lmdb
 
-from alphabet.figure import ALPHABET, quantile
-from alphabet.output_check import WrongOutputError
-from alphabet.self_bench import connected, exchange, measure_round_trips
+from alphabet.trial.figure import ALPHABET, quantile
+from alphabet.trial.output_check import WrongOutputError
+from alphabet.trial.self_bench import connected, exchange, measure_round_trips
 from bench.bare import driver
 from bench.case import Case, Value
 from bench.peers import redis

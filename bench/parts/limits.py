@@ -13,9 +13,9 @@ from pathlib import Path
 
 import attrs
 
-from alphabet.figure import quantile
-from alphabet.flood import HOST, Sending, receive, sender
-from alphabet.vote_load import VOTE_BYTES, load_of
+from alphabet.trial.figure import quantile
+from alphabet.trial.flood import HOST, Sending, receive, sender
+from alphabet.trial.vote_load import VOTE_BYTES, load_of
 from bench.bare.kernel import Kernel
 from bench.case import Case, Value
 from bench.plan import Plan

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import attrs
 
-from alphabet.children import Children
-from alphabet.flood import FloodError, Sending, raise_file_limit, sender
-from alphabet.measured_server import MeasuredServer, launch, served_with_sink
-from alphabet.output_check import OutputCheck, check_of
-from alphabet.self_bench import LONE_VOTE, connected, fill, without_snapshots
-from alphabet.vote_load import OUTPUT_BYTES, load_of
+from alphabet.trial.children import Children
+from alphabet.trial.flood import FloodError, Sending, raise_file_limit, sender
+from alphabet.trial.measured_server import MeasuredServer, launch, served_with_sink
+from alphabet.trial.output_check import OutputCheck, check_of
+from alphabet.trial.self_bench import LONE_VOTE, connected, fill, without_snapshots
+from alphabet.trial.vote_load import OUTPUT_BYTES, load_of
 from bench.case import Case, Value
 from bench.plan import Plan, in_words
 from bench.processes import Peak, memory_of, sampled

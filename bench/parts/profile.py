@@ -13,12 +13,12 @@ from pathlib import Path
 
 import attrs
 
-from alphabet.children import Children
-from alphabet.figure import ALPHABET
-from alphabet.flood import Sending, receive, sender
-from alphabet.measured_server import served_with_sink
-from alphabet.output_check import check_all
-from alphabet.vote_load import Load, load_of
+from alphabet.trial.children import Children
+from alphabet.trial.figure import ALPHABET
+from alphabet.trial.flood import Sending, receive, sender
+from alphabet.trial.measured_server import served_with_sink
+from alphabet.trial.output_check import check_all
+from alphabet.trial.vote_load import Load, load_of
 from bench.bare import driver
 from bench.case import Case, Value
 from bench.plan import Plan

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import attrs
 
-from alphabet.output_check import WrongOutputError
-from alphabet.self_bench import fill, measure_restart, without_snapshots
-from alphabet.vote_load import Load, load_of
+from alphabet.trial.output_check import WrongOutputError
+from alphabet.trial.self_bench import fill, measure_restart, without_snapshots
+from alphabet.trial.vote_load import Load, load_of
 from bench.bare import recount
 from bench.case import Case, Value
 from bench.peers import postgres, redis

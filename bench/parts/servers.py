@@ -16,10 +16,10 @@ from pathlib import Path
 
 import attrs
 
-from alphabet.children import Children
-from alphabet.flood import FloodError, Sending, sender
-from alphabet.measured_server import MeasuredServer, describe_log
-from alphabet.vote_load import Load, load_of
+from alphabet.trial.children import Children
+from alphabet.trial.flood import FloodError, Sending, sender
+from alphabet.trial.measured_server import MeasuredServer, describe_log
+from alphabet.trial.vote_load import Load, load_of
 from bench.case import Case, Value
 from bench.plan import Plan
 from bench.processes import NANOSECONDS, thread_times

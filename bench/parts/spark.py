@@ -14,11 +14,11 @@ from pathlib import Path
 
 import attrs
 
-from alphabet.children import Children
-from alphabet.flood import Sending, sender
-from alphabet.measured_server import MeasuredServer
-from alphabet.output_check import WrongOutputError
-from alphabet.vote_load import Load, load_of
+from alphabet.trial.children import Children
+from alphabet.trial.flood import Sending, sender
+from alphabet.trial.measured_server import MeasuredServer
+from alphabet.trial.output_check import WrongOutputError
+from alphabet.trial.vote_load import Load, load_of
 from bench.case import Case, MissingPeerError, Value
 from bench.parts.servers import COUNTS
 from bench.plan import Plan
@@ -30,7 +30,7 @@ from bench.site import (
 )
 from bench.spark_lag import Lag
 from bench.spark_totals import SparkTotals, require_spark
-from recovery.segment import Segment
+from recovery.exporting.segment import Segment
 
 LARGE = "large segments"
 SMALL = "small segments"

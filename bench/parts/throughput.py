@@ -7,7 +7,7 @@ the bare server and what a user might pick instead.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from alphabet.vote_load import VOTE_BYTES
+from alphabet.trial.vote_load import VOTE_BYTES
 from bench.case import Case, Value
 from bench.flooding import flood_case
 from bench.peers.event_library import EventLibrary

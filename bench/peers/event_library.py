@@ -12,8 +12,8 @@ from typing import Any
 
 import attrs
 
-from alphabet.output_check import WrongOutputError
-from alphabet.vote_load import Load, running_totals
+from alphabet.trial.output_check import WrongOutputError
+from alphabet.trial.vote_load import Load, running_totals
 from bench.case import MissingPeerError
 from bench.processes import disk_bytes, written_bytes
 from bench.subject import Flooded

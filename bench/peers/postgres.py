@@ -21,9 +21,9 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from alphabet.flood import HOST
-from alphabet.output_check import WrongOutputError
-from alphabet.vote_load import Load, running_totals
+from alphabet.trial.flood import HOST
+from alphabet.trial.output_check import WrongOutputError
+from alphabet.trial.vote_load import Load, running_totals
 from bench.bare.kernel import Tally
 from bench.case import MissingPeerError
 from bench.peers.running import await_ready, end, find_program, free_port, running

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import attrs
 
-from alphabet.flood import HOST, SECONDS_MAX
-from alphabet.output_check import WrongOutputError
-from alphabet.vote_load import Load, running_totals
+from alphabet.trial.flood import HOST, SECONDS_MAX
+from alphabet.trial.output_check import WrongOutputError
+from alphabet.trial.vote_load import Load, running_totals
 from bench.peers.running import await_ready, find_program, free_port, running
 from bench.processes import disk_bytes, written_bytes
 from bench.subject import Flooded

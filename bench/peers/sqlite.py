@@ -13,8 +13,8 @@ from pathlib import Path
 import attrs
 import numpy as np
 
-from alphabet.output_check import WrongOutputError
-from alphabet.vote_load import Load, running_totals
+from alphabet.trial.output_check import WrongOutputError
+from alphabet.trial.vote_load import Load, running_totals
 from bench.bare.kernel import Tally
 from bench.processes import disk_bytes, written_bytes
 from bench.subject import Flooded

@@ -11,8 +11,8 @@ from alphabet.command_line import (
     sigterm_as_sigint,
 )
 from alphabet.framing import encode_frame
-from alphabet.machine import Machine
-from alphabet.record_frames import FrameFormError, check_headers, frame_records
+from alphabet.pipeline.machine import Machine
+from alphabet.records.record_frames import FrameFormError, check_headers, frame_records
 from log.block import Block
 from log.errors import CommitError, DiskFullError
 from recovery.archive import Archive

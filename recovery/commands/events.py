@@ -12,9 +12,9 @@ import attrs
 import click
 
 from alphabet.command_line import CannotServeError, option
-from alphabet.event_fields import event_columns, event_fields
-from alphabet.machine import Machine
-from alphabet.record_frames import FrameFormError, check_headers, frame_records
+from alphabet.pipeline.machine import Machine
+from alphabet.records.event_fields import event_columns, event_fields
+from alphabet.records.record_frames import FrameFormError, check_headers, frame_records
 from log.block import SEQUENCE_MAX
 from log.log import Log
 from recovery.commands.endless import ended_by_signal, interval_option, is_read_for

@@ -38,17 +38,17 @@ from recovery.commands.place import (
 )
 from recovery.commands.progress import progress
 from recovery.description import field_lines
-from recovery.event_columns import Form
-from recovery.export import (
+from recovery.exporting.event_columns import Form
+from recovery.exporting.export import (
     ExportDirectory,
     Exporter,
     ExportError,
     Written,
     block_holding,
 )
+from recovery.exporting.segment import Plan
 from recovery.moment import Moment, MomentError, find_end_damage, find_sequence
 from recovery.new_place import check_apart
-from recovery.segment import Plan
 
 FILE_EVENTS = 50_000_000
 """How many events a file has by default: some 100 MB of votes."""

@@ -17,11 +17,11 @@ from alphabet.command_line import CannotServeError, DamageError
 from log.log import Log
 from recovery.commands.endless import ended_by_signal, is_read_for
 from recovery.commands.place import opened
-from recovery.continuous_export import ContinuousExport
-from recovery.export import ExportDirectory, ExportError, Written
+from recovery.exporting.continuous_export import ContinuousExport
+from recovery.exporting.export import ExportDirectory, ExportError, Written
+from recovery.exporting.tally import Tally
 from recovery.new_place import check_apart
 from recovery.replay import Replayer
-from recovery.tally import Tally
 
 EVERY_SECONDS = 60.0
 """How often a segment is written by default, if there are votes."""

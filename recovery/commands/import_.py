@@ -18,8 +18,8 @@ from alphabet.command_line import (
     sigterm_as_sigint,
 )
 from alphabet.loading import ApplicationError, load_machine, offline_arguments
-from alphabet.machine import Machine
-from alphabet.wire_import import BLOCK_BYTES, BadFrameError, WireImport
+from alphabet.pipeline.machine import Machine
+from alphabet.records.wire_import import BLOCK_BYTES, BadFrameError, WireImport
 from log.directory import LOG, DataDirectory
 from log.errors import CommitError, DiskFullError, LogError
 from log.lmdb_store import DATA_FILE

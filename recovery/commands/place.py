@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 from alphabet.command_line import CannotServeError, DamageError, option
 from alphabet.loading import ApplicationError, load_machine, offline_arguments
-from alphabet.machine import Machine
+from alphabet.pipeline.machine import Machine
 from log.directory import LOG, DataDirectory
 from log.errors import DamagedError, DirectoryError, ForeignError, LockedError
 from log.lmdb_store import DATA_FILE

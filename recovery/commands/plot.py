@@ -10,20 +10,20 @@ import click
 
 from alphabet.application import AllVotes
 from alphabet.command_line import CannotServeError, option
-from alphabet.machine import Machine
+from alphabet.pipeline.machine import Machine
 from alphabet.printing import format_letter
 from log.directory import flush_directory
 from log.errors import DirectoryError
 from log.log import Log
-from recovery.chart import LINES_MAX, Totals, make_chart
 from recovery.commands.moment_type import MomentType
 from recovery.commands.place import Place, data_dir_argument, machine_option, opened
 from recovery.commands.progress import progress
-from recovery.history import History, read_history
 from recovery.moment import Moment, MomentError, find_sequence
 from recovery.new_place import check_apart
-from recovery.plot import FORMATS, MissingLibraryError, check_library, draw
-from recovery.theme import THEMES
+from recovery.picture.chart import LINES_MAX, Totals, make_chart
+from recovery.picture.history import History, read_history
+from recovery.picture.plot import FORMATS, MissingLibraryError, check_library, draw
+from recovery.picture.theme import THEMES
 
 picture_argument = click.argument("to", type=click.Path(path_type=Path))
 

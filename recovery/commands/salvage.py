@@ -29,17 +29,17 @@ from recovery.commands.place import (
     to_argument,
 )
 from recovery.commands.progress import progress
-from recovery.new_place import new_place
-from recovery.raw_file import RawFile
-from recovery.salvage import (
+from recovery.damage.raw_file import RawFile
+from recovery.damage.salvage import (
     Describe,
     Description,
     NewerLogError,
     Salvaged,
     SalvageError,
 )
-from recovery.salvage import salvage as write_salvaged
-from recovery.salvage_plan import Gap, Ignored
+from recovery.damage.salvage import salvage as write_salvaged
+from recovery.damage.salvage_plan import Gap, Ignored
+from recovery.new_place import new_place
 from recovery.snapshot import Snapshot
 from recovery.snapshot_directory import SnapshotDirectory
 

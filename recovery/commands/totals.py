@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import click
 
 from alphabet.application import AllVotes
-from alphabet.machine import Machine
+from alphabet.pipeline.machine import Machine
+from alphabet.pipeline.state_text import state_rows
 from alphabet.printing import format_letter
-from alphabet.state_text import state_rows
 from recovery.moment import format_instant
 from recovery.replay import Recovered
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from alphabet.machine import Machine
+from alphabet.pipeline.machine import Machine
 from recovery.commands.endless import ended_by_signal, is_read_for
 from recovery.commands.place import opened
 from recovery.commands.progress import progress

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 import attrs
 import pytest
 
-from alphabet import message_run
-from alphabet.connector_client import (
+from alphabet.connector import message_run
+from alphabet.connector.client import (
     ConnectorClient,
     PointError,
     ServerFaultError,
     State,
 )
-from alphabet.connector_frames import (
+from alphabet.connector.frames import (
     MESSAGE_HEAD_BYTES,
     NO_POINT,
     PHASES_STREAM,
@@ -32,8 +32,8 @@ from alphabet.connector_frames import (
     decode_frame,
     encode_frame,
 )
-from alphabet.connector_in import Phase as Stage
-from alphabet.connector_out import (
+from alphabet.connector.inbound import Phase as Stage
+from alphabet.connector.outbound import (
     NO_TRANSACTION,
     ConnectorOut,
     Decide,
@@ -41,15 +41,15 @@ from alphabet.connector_out import (
     End,
     Round,
 )
-from alphabet.connector_out import State as OutState
-from alphabet.connector_phases import Phase1, Phase2, Reply, decode_phase, encode_phase
-from alphabet.connector_receiver import ConnectorReceiver, Session
-from alphabet.connector_receiver import State as SinkState
+from alphabet.connector.outbound import State as OutState
+from alphabet.connector.phases import Phase1, Phase2, Reply, decode_phase, encode_phase
+from alphabet.connector.receiver import ConnectorReceiver, Session
+from alphabet.connector.receiver import State as SinkState
+from alphabet.connector.streams import Streams
+from alphabet.connector.wire_fields import WireError
 from alphabet.framing import Frames, Payloads, Piece
 from alphabet.framing import encode_frame as frame_of
 from alphabet.outputs import Outputs
-from alphabet.streams import Streams
-from alphabet.wire_fields import WireError
 from log.block import Point
 from log.row import Cursor
 from tests.connector_senders import Talk, cut

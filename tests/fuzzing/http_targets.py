@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import attrs
 
-from alphabet.entries import Entry
+from alphabet.journal.entries import Entry
 from alphabet.standing import HistogramStanding, RestartStanding, Standing
 from alphabet.totals_board import Totals
 from alphabet.web.event_hub import EventHub

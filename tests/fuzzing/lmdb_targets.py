@@ -11,8 +11,8 @@ from log.lmdb_check import Structure, check_structure
 from log.lmdb_file import META_PAGES, PAGE_BYTES_MAX, LmdbFileError, check_head
 from log.lmdb_tree import TreeFile
 from log.store import BLOCKS, CURSORS, META, REJECTS, STREAMS
-from recovery.raw_pages import Pages, Value, Walk
-from recovery.row_scan import find_rows
+from recovery.damage.raw_pages import Pages, Value, Walk
+from recovery.damage.row_scan import find_rows
 from tests.test_block_scan import Bytes
 
 KEY_BYTES: dict[str, int | None] = {

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from alphabet.application import LetterStateBuilder
-from alphabet.transaction_log import (
+from alphabet.connector.transaction_log import (
     CorruptLineError,
     Standing,
     Step,
@@ -44,7 +44,7 @@ from log.row import (
     seal_row,
 )
 from log.store import CURSORS, META, REJECTS, STREAMS
-from recovery.block_scan import scan_blocks
+from recovery.damage.block_scan import scan_blocks
 from recovery.errors import SnapshotError
 from recovery.snapshot import Snapshot
 from tests.test_block_scan import Bytes, scanned

@@ -8,7 +8,7 @@ from log.lmdb_file import LmdbFileError
 from log.log import BASE_KEY, META_KEY
 from log.row import seal_row
 from log.store import CURSORS, META, REJECTS, STREAMS
-from recovery.raw_pages import Pages
+from recovery.damage.raw_pages import Pages
 from tests.fuzzing.log_targets import cut_row
 from tests.test_block_scan import Bytes
 

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from alphabet.connector_frames import (
+from alphabet.connector.frames import (
     MESSAGE_HEAD_BYTES,
     Ack,
     EndOfStream,
@@ -19,7 +19,7 @@ from alphabet.connector_frames import (
     Restart,
     encode_frame,
 )
-from alphabet.connector_phases import (
+from alphabet.connector.phases import (
     ListUncommitted,
     Phase,
     Phase1,
@@ -28,7 +28,7 @@ from alphabet.connector_phases import (
     ReplyUncommitted,
     encode_phase,
 )
-from alphabet.transaction_log import Step, Transaction, advance, begin
+from alphabet.connector.transaction_log import Step, Transaction, advance, begin
 from log.block import Block, Point, Records, Tail
 from log.lmdb_store import DATA_FILE, LmdbStore
 from log.log import Log

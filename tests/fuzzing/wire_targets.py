@@ -8,13 +8,13 @@ import datetime as dt
 
 import attrs
 
-from alphabet.address import AddressError, parse_address, parse_named_address
-from alphabet.frame_buffer import FrameBuffer
+from alphabet.connector.frame_buffer import FrameBuffer
+from alphabet.connector.wire_fields import WireError
 from alphabet.framing import FrameReader, decode_length
-from alphabet.vote_input import LineReader, VoteReader, WireReader
+from alphabet.network.address import AddressError, parse_address, parse_named_address
+from alphabet.records.wire_import import WireImport
+from alphabet.sending.vote_input import LineReader, VoteReader, WireReader
 from alphabet.wallaroo import tcp_parse_input_addrs
-from alphabet.wire_fields import WireError
-from alphabet.wire_import import WireImport
 from log.block import Records
 from log.log import Log
 from log.memory_store import MemoryDisk, MemoryStore

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import attrs
 
-from alphabet.connector_client import ConnectorClient, ServerFaultError, State
-from alphabet.connector_frames import (
+from alphabet.connector.client import ConnectorClient, ServerFaultError, State
+from alphabet.connector.frames import (
     FRAME_BYTES_MAX,
     NO_POINT,
     OUTPUTS_STREAM,
@@ -21,7 +21,7 @@ from alphabet.connector_frames import (
     NotifyAck,
     decode_frame,
 )
-from alphabet.connector_phases import Phase2, decode_phase
+from alphabet.connector.phases import Phase2, decode_phase
 from alphabet.framing import FrameReader, decode_length
 from tests.simulator.ledger import Ledger, is_good, require
 from tests.simulator.network import End, Network

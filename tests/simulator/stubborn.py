@@ -5,8 +5,8 @@ The server must count each message once all the same.
 
 import attrs
 
-from alphabet.connector_client import ServerFaultError, State
-from alphabet.connector_frames import (
+from alphabet.connector.client import ServerFaultError, State
+from alphabet.connector.frames import (
     FRAME_BYTES_MAX,
     VERSION_IN,
     Ack,

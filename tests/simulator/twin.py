@@ -14,35 +14,33 @@ from typing import Any
 
 import attrs
 
-import alphabet
-import alphabet.assembly
-from alphabet.connector_in import ConnectorIn
+from alphabet.connector.inbound import ConnectorIn
 from tests.simulator import system
 from tests.simulator.ledger import require
 
 EDGE = [
-    "waker",
-    "keepalive",
-    "dialing",
-    "outstanding",
-    "connection",
-    "rests",
-    "listening",
-    "inherited_sockets",
-    "thread",
-    "inbox",
-    "feed",
-    "subscription",
-    "snapshotter",
-    "tcp_sink",
-    "console_sink",
-    "connector_sink",
-    "reception",
-    "sources",
-    "connector_sources",
-    "startup",
-    "server",
-    "assembly",
+    "alphabet.network.waker",
+    "alphabet.network.keepalive",
+    "alphabet.network.dialing",
+    "alphabet.network.outstanding",
+    "alphabet.source.connection",
+    "alphabet.source.rests",
+    "alphabet.network.listening",
+    "alphabet.network.inherited_sockets",
+    "alphabet.thread",
+    "alphabet.source.inbox",
+    "alphabet.sink.feed",
+    "alphabet.sink.subscription",
+    "alphabet.snapshotter",
+    "alphabet.sink.tcp_sink",
+    "alphabet.sink.console_sink",
+    "alphabet.connector.sink",
+    "alphabet.source.reception",
+    "alphabet.source.plain",
+    "alphabet.connector.sources",
+    "alphabet.startup",
+    "alphabet.server",
+    "alphabet.assembly",
 ]
 """What touches threads, clocks or sockets; each stands behind those it imports."""
 
@@ -68,21 +66,25 @@ def begin() -> None:
     system.wire.ids = itertools.count()
 
 
+def leaf(name: str) -> str:
+    """Give a module's own name."""
+    return name.rpartition(".")[2]
+
+
 @functools.cache
 def load() -> Any:  # noqa: ANN401 - each attribute is a module
     """Give the modules of `EDGE`, as they are on the simulated machine."""
-    names = [f"alphabet.{name}" for name in EDGE]
     stand_ins = system.modules()
-    kept = {name: sys.modules[name] for name in [*names, *stand_ins]}
-    for name in names:
+    kept = {name: importlib.import_module(name) for name in [*EDGE, *stand_ins]}
+    for name in EDGE:
         del sys.modules[name]
     sys.modules.update(stand_ins)
     try:
-        made = {name: importlib.import_module(f"alphabet.{name}") for name in EDGE}
+        made = {leaf(name): importlib.import_module(name) for name in EDGE}
     finally:
         sys.modules.update(kept)
         for name in EDGE:
-            setattr(alphabet, name, kept[f"alphabet.{name}"])
+            setattr(sys.modules[name.rpartition(".")[0]], leaf(name), kept[name])
     twin = SimpleNamespace(**made)
     _adapt(twin)
     return twin
@@ -96,7 +98,7 @@ def _adapt(twin: Any) -> None:  # noqa: ANN401
     twin.assembly._raise_file_limit = lambda _: math.inf  # noqa: SLF001
     twin.thread.name_thread = lambda _: None
     # What is kept in sets comes out in an order that addresses decide.
-    twin.connector_sources.ConnectorIn = numbered(ConnectorIn)
+    twin.sources.ConnectorIn = numbered(ConnectorIn)
     twin.reception.Connection = numbered(twin.connection.Connection)
 
 

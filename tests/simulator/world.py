@@ -12,11 +12,11 @@ from typing import Any
 
 import attrs
 
-from alphabet.address import Address, NamedAddress
-from alphabet.connection import Limits
-from alphabet.entries import Entry
-from alphabet.inbox import ARRIVAL_BYTES
-from alphabet.machine import Machine
+from alphabet.journal.entries import Entry
+from alphabet.network.address import Address, NamedAddress
+from alphabet.pipeline.machine import Machine
+from alphabet.source.connection import Limits
+from alphabet.source.inbox import ARRIVAL_BYTES
 from log import failpoint
 from log.errors import LogError
 from log.log import Log

@@ -1,0 +1,1 @@
+"""The commands of `alphabet`, a module each."""

@@ -1,0 +1,1 @@
+"""What the server says on standard error, line by line."""

@@ -1,0 +1,1 @@
+"""Sockets and what they need: addresses, listening, dialing, TLS, waking a thread."""

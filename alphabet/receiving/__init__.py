@@ -1,0 +1,1 @@
+"""What `alphabet receive` does: outputs taken, kept, and acknowledged."""

@@ -1,0 +1,1 @@
+"""A log's records in Alphabet's own words, for `alphabet-replay`."""

@@ -1,0 +1,1 @@
+"""What a service manager asks of the server, and is told."""

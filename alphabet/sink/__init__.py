@@ -1,0 +1,1 @@
+"""Plain sinks: a place in the log, a live window, and the threads that send."""

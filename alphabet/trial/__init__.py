@@ -1,0 +1,1 @@
+"""The server tried from outside, as any user would: the demo and the benchmarks."""

@@ -1,0 +1,1 @@
+"""An export: which events go into which file, written whole, once or for ever."""
