@@ -9,6 +9,7 @@ is or, with a layout as Python's `struct` has it, the line's words as binary fie
 """
 
 import argparse
+import os
 import struct
 import sys
 from collections.abc import Iterable, Iterator
@@ -86,8 +87,12 @@ def main(words: list[str]) -> None:
         else:
             for line in read(sys.stdin.buffer.read(), given.layout):
                 print(line)
+        sys.stdout.flush()
     except ValueError as error:
         sys.exit(f"frames.py: {error}")
+    except BrokenPipeError:  # Who read this has ended, and has said why.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 if __name__ == "__main__":

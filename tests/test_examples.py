@@ -236,3 +236,17 @@ class TestFrames:
         assert done.returncode == 1
         [line] = done.stderr.decode().splitlines()
         assert line.startswith(f"frames.py: {said}")
+
+    def test_nobody_reads(self) -> None:
+        """Where the next program of a pipe has ended, nothing more is said."""
+        program = [sys.executable, str(ROOT / "examples" / "frames.py"), "write"]
+        with subprocess.Popen(
+            program,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.close()
+            _, stderr = process.communicate(b"word\n", timeout=60)
+        assert (process.returncode, stderr) == (1, b"")
