@@ -65,7 +65,7 @@ def test_what_is_counted(place: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["run", "--data-dir"],
+        ["run", "--http", "127.0.0.1:0", "--data-dir"],
         ["run", "--connector-cookie-file"],
         ["run", "--tls-ca"],
         ["send", "-", "--tls-ca"],
