@@ -2,6 +2,7 @@
 
 A server that is started again connects again, so the end of a connection is no end
 here; a frame that is unfinished then is dropped, for the server sends it once more.
+An end in good order says that all was taken; who sent what cannot be is reset.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import attrs
 
 from alphabet.framing import FrameReader, decode_length, encode_frame
 from alphabet.network.address import Address
+from alphabet.network.closing import set_reset
 from alphabet.network.dialing import secured
 
 if TYPE_CHECKING:
@@ -81,7 +83,11 @@ class Receiver:
             except OSError as error:
                 self.say(f"{peer}: the connection broke ({error.strerror or error})")
                 data = b""
-            self._put(reader.receive(data).payloads)
+            try:
+                self._put(reader.receive(data).payloads)
+            except BaseException:
+                set_reset(connection, is_on=True)
+                raise
             if not data:
                 reader.end()
                 break

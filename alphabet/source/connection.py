@@ -5,15 +5,14 @@ Values and helpers: who drives them is `reception`.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import selectors
 import socket
-import struct
 from typing import TYPE_CHECKING, Self
 
 import attrs
 
+from alphabet.network.closing import set_reset
 from alphabet.network.keepalive import keep_alive
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ PARTIAL_BYTES_MAX = 64 << 20
 """What all unfinished frames together may hold."""
 
 Socket = socket.socket
-_LINGER = struct.Struct("ii")
 _TLS_BEGINS = b"\x16\x03"
 """The first bytes of a TLS connection: RFC 8446, 5.1."""
 
@@ -222,14 +220,3 @@ def explain_tls(fault: FrameFault) -> FrameFault:
         return fault
     hint = "it begins as TLS does, and this port speaks plain TCP"
     return attrs.evolve(fault, cause=f"{fault.cause}; {hint}")
-
-
-def set_reset(connection: socket.socket | SecureSocket, *, is_on: bool) -> None:
-    """Decide what closing does: a reset, or a plain close.
-
-    It is on from the first moment, so that the death of the process, which closes
-    every socket, is no receipt either.
-    """
-    with contextlib.suppress(OSError):
-        linger = _LINGER.pack(is_on, 0)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

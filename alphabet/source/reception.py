@@ -24,6 +24,7 @@ from alphabet.journal import entries
 from alphabet.journal.entries import Entry
 from alphabet.journal.journal import Journal
 from alphabet.journal.paced_lines import PacedLines
+from alphabet.network.closing import set_reset
 from alphabet.network.waker import Waker
 from alphabet.source.connection import (
     RECEIVE_BYTES,
@@ -31,7 +32,6 @@ from alphabet.source.connection import (
     Limits,
     Listener,
     explain_tls,
-    set_reset,
 )
 from alphabet.source.host import Host
 from alphabet.source.inbox import Inbox

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 
 from alphabet.journal import entries
+from alphabet.network.closing import set_reset
 from alphabet.network.keepalive import end_unread
 from alphabet.thread import start_thread
 
@@ -73,6 +74,10 @@ class PageThread:
     _loop: asyncio.AbstractEventLoop | None = attrs.field(default=None, init=False)
     _stop: asyncio.Event | None = attrs.field(default=None, init=False)
     _thread: threading.Thread | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        # Before anybody is told of the port, and for TLS that is not agreed on.
+        set_reset(self.listener, is_on=True)
 
     @property
     def connections_max(self) -> int:
@@ -184,7 +189,7 @@ class PageThread:
         if len(site.unheard.union(server.connections)) >= self.connections_max:
             raise ConnectionRefusedError
         loop = asyncio.get_running_loop()
-        protocol = SiteProtocol(server, loop=loop, **HTTP_BOUNDS)
+        protocol = SiteProtocol(server, site, loop=loop, **HTTP_BOUNDS)
         site.unheard.add(protocol)
         loop.call_later(REQUEST_SECONDS_MAX, _cut_if_mute, protocol, site)
         return protocol

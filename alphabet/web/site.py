@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import attrs
@@ -17,6 +18,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from alphabet.journal import entries
+from alphabet.network.closing import set_reset
 from alphabet.standing import unready_reasons
 from alphabet.totals_board import Totals
 from alphabet.web import documents
@@ -105,11 +107,24 @@ class Site:
             router.add_get(path, handler)
         return application
 
+    def hear(self, request: web.BaseRequest) -> None:
+        """Let a connection that has asked for something end in good order.
+
+        Until then its end is a reset: a sender of votes, with the page's address by
+        mistake, would take any other for the receipt.
+        """
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            return
+        if request.protocol in self.unheard:
+            set_reset(transport.get_extra_info("socket"), is_on=False)
+        self.unheard.discard(request.protocol)
+
     @web.middleware
     async def _guard(
         self, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
-        self.unheard.discard(request.protocol)
+        self.hear(request)
         try:
             self._check(request)
             response = await handler(request)
@@ -265,7 +280,23 @@ class SiteProtocol(RequestHandler):
     aiohttp would answer by itself, and give back the bytes that it did not take.
     """
 
-    __slots__ = ()
+    __slots__ = ("_site",)
+
+    def __init__(self, server: web.Server, site: Site, **options: Any) -> None:  # noqa: ANN401
+        """Begin, for aiohttp's server and our site; the options are aiohttp's."""
+        super().__init__(server, **options)
+        self._site = site
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; a service manager may have taken the connection before we were."""
+        super().connection_made(transport)
+        set_reset(transport.get_extra_info("socket"), is_on=True)
+
+    def eof_received(self) -> None:
+        """End at once what asked for nothing, without the word by which TLS ends."""
+        super().eof_received()
+        if self in self._site.unheard and self.transport is not None:
+            self.transport.abort()
 
     def handle_error(
         self,
@@ -276,6 +307,7 @@ class SiteProtocol(RequestHandler):
     ) -> web.StreamResponse:
         """Answer, and let the connection end."""
         del exc, message  # They have what the peer sent.
+        self._site.hear(request)
         if request.writer.output_size > 0:
             raise ConnectionError("there was an answer already")
         if status == HTTPStatus.BAD_REQUEST:

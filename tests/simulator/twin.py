@@ -21,6 +21,7 @@ from tests.simulator.ledger import require
 EDGE = [
     "alphabet.network.waker",
     "alphabet.network.keepalive",
+    "alphabet.network.closing",
     "alphabet.network.dialing",
     "alphabet.network.outstanding",
     "alphabet.source.connection",
