@@ -279,7 +279,8 @@ class Verifier:
             self._result.blocks += 1
             self._result.events += block.records.count
         else:
-            reason = f"{block.records.count} events are lost"
+            count = block.records.count
+            reason = "1 event is lost" if count == 1 else f"{count} events are lost"
             first, last = block.first_sequence, block.last_sequence
             self._find(GAP, "block", reason, first, last)
             self._is_state_known = False

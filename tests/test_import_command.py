@@ -226,7 +226,7 @@ class TestFiles:
         assert run("import", to, write(tmp_path / "many", wire(many))).code == 0
         assert totals(to, run) == tally(many)
         assert run("verify", to).out == (
-            "sound: 120000 events in 2 blocks, 1 snapshots\n"
+            "sound: 120000 events in 2 blocks, 1 snapshot\n"
         )
 
     def test_modes_are_private(self, tmp_path: Path, to: Path, run: Run) -> None:

@@ -548,7 +548,7 @@ class TestOtherApplications:
         assert found["sequence"] == 2
         assert found["states"] == {"all sizes": "Sizes([1, 0])"}
         done = self.run(place, "verify", *words)
-        assert done.stdout == "sound: 3 events in 1 blocks, 0 snapshots\n"
+        assert done.stdout == "sound: 3 events in 1 block, 0 snapshots\n"
 
     def test_it_must_be_named(self, place: Path) -> None:
         """Without its name the log is refused, but by what needs no application."""

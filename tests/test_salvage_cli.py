@@ -141,6 +141,10 @@ class TestReport:
     def test_only_what_is_so(self) -> None:
         """Where nothing was lost or left out, nothing is said of it."""
         assert loss_line(NOTHING_LOST) == ""
+        one = attrs.evolve(NOTHING_LOST, gaps=(Gap(2, 2, None, is_counted=True),))
+        assert loss_line(one) == (
+            "1 event is lost, of which 1 is counted in the totals"
+        )
         assert list(report_lines(NOTHING_LOST, [], 0, Path("to"))) == [
             "log new in to: 9 events in 3 blocks, begins after 0, ends at 9",
             "made from: log old",

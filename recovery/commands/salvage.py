@@ -15,6 +15,7 @@ from alphabet.command_line import (
     option,
     sigterm_as_sigint,
 )
+from alphabet.counted import counted
 from log.block import SEQUENCE_MAX
 from log.directory import LOCK, DataDirectory
 from log.errors import CommitError, DirectoryError, DiskFullError, LockedError
@@ -219,9 +220,10 @@ def loss_line(result: Salvaged) -> str:
     lost = sum(gap.last + 1 - gap.first for gap in result.gaps)
     parts = []
     if lost:
-        counted = sum(g.last + 1 - g.first for g in result.gaps if g.is_counted)
-        kept = f", of which {counted} are counted in the totals" if counted else ""
-        parts.append(f"{lost} events are lost{kept}")
+        kept = sum(g.last + 1 - g.first for g in result.gaps if g.is_counted)
+        still = counted(kept, "is", "are")
+        share = f", of which {still} counted in the totals" if kept else ""
+        parts.append(f"{counted(lost, 'event is', 'events are')} lost{share}")
     if result.is_base_lost:
         parts.append("the state at its base is lost")
     if result.moves:
@@ -237,8 +239,9 @@ def report_lines(
 ) -> Iterator[str]:
     """Write what became of the log as lines, what matters most first."""
     yield (
-        f"log {result.log_id} in {to}: {result.events} events in {result.blocks} "
-        f"blocks, begins after {result.base_sequence}, ends at {result.last_sequence}"
+        f"log {result.log_id} in {to}: {counted(result.events, 'event', 'events')} in "
+        f"{counted(result.blocks, 'block', 'blocks')}, "
+        f"begins after {result.base_sequence}, ends at {result.last_sequence}"
     )
     yield f"made from: log {result.parent_id or 'unknown'}"
     yield from map(_gap_line, result.gaps)

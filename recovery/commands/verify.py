@@ -8,6 +8,7 @@ import attrs
 import click
 
 from alphabet.command_line import DamageError, option
+from alphabet.counted import counted
 from log.directory import DataDirectory
 from log.errors import DamagedError, LogError
 from log.lmdb_check import Structure
@@ -71,8 +72,9 @@ def verify(
             click.echo(finding_line(finding))
         if not result.damage:
             click.echo(
-                f"sound: {result.events} events in {result.blocks} blocks, "
-                f"{result.snapshots} snapshots"
+                f"sound: {counted(result.events, 'event', 'events')} in "
+                f"{counted(result.blocks, 'block', 'blocks')}, "
+                f"{counted(result.snapshots, 'snapshot', 'snapshots')}"
             )
     if result.damage:
         count = len(result.damage)
