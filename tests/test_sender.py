@@ -278,7 +278,7 @@ class TestInput:
         with served(give_receipt) as server:
             result = run_send(tmp_path / "votes", "--to", server.address)
         assert (result.exit_code, server.received) == (1, b"")
-        assert result.stderr.endswith("are accepted; nothing was sent\n")
+        assert result.stderr.endswith("see --format lines; nothing was sent\n")
 
     @pytest.mark.parametrize(
         ("options", "votes"),

@@ -141,6 +141,22 @@ class TestWireReader:
             "byte 18: a payload of 1048577 bytes, where 1048576 are accepted"
         )
 
+    @pytest.mark.parametrize("text", [b"a 3\nb 10\n", b"# Votes\r\n", b"a\t3"])
+    def test_lines_are_known_for_text(self, text: bytes) -> None:
+        """Lines where frames belong are told what they need; bytes are not, nor later.
+
+        Whatever is printable is too long for a frame, so good ones are never taken for
+        text.
+        """
+        hint = "; it begins as text does: see --format lines"
+        _, fault = read([text], WireReader())
+        assert fault is not None
+        assert fault.cause.endswith(hint)
+        for bad in (b"\xff" + text, encode_frame(b"a\0\0\0\1") + text):
+            _, fault = read([bad], WireReader())
+            assert fault is not None
+            assert "--format" not in fault.cause
+
     @pytest.mark.parametrize("at", [0, 1, 2])
     def test_every_byte_of_a_length_counts(self, at: int) -> None:
         """A length that ends like a vote's is not taken for one."""

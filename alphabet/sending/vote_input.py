@@ -8,6 +8,7 @@ and the cause in its `fault`.
 from __future__ import annotations
 
 import random
+import re
 import struct
 from typing import TYPE_CHECKING, Protocol
 
@@ -36,6 +37,7 @@ LINE_BYTES_MAX = 4096
 """The longest line that is read, inclusive: one without an end fills no memory."""
 
 _VOTE = struct.Struct(">IsI")
+_TEXT = re.compile(rb"[ -~\t\r\n]+")
 _RANDOM_LETTERS = [bytes([code]) for code in b"abcdefghijklmnopqrstuvwxyz"]
 _RANDOM_VOTES = range(1, 10_001)
 
@@ -154,7 +156,9 @@ class WireReader:
         """Say where in the whole input the frames' reader met its fault."""
         if fault := self._reader.fault:
             position = self.passed_bytes + fault.position
-            self.fault = VoteInputError(f"byte {position}", fault.cause)
+            is_text = position == 0 and _TEXT.fullmatch(fault.header)
+            hint = "; it begins as text does: see --format lines" if is_text else ""
+            self.fault = VoteInputError(f"byte {position}", fault.cause + hint)
 
 
 @attrs.define
