@@ -271,7 +271,8 @@ def nothing_to_renew() -> str:
 @_kind(WARNING)
 def option_without_effect(*, option: str) -> str:
     """An option of Wallaroo's was given that has nothing to do here."""
-    return f"{option} has no effect here"
+    ours = "; the data directory is --data-dir" if option == "--data" else ""
+    return f"{option} has no effect here{ours}"
 
 
 @_kind(WARNING)
