@@ -126,6 +126,16 @@ def refuse(_: bytes) -> None:
     raise ValueError
 
 
+def test_a_receiver_of_frames_gives_none_for_others() -> None:
+    """Nor one that takes any frame, to whom sends what is no frame, or half of one."""
+    with receiving(lambda _: None) as port:
+        for sent in (b"\xff" * 8, b"\0\0\0\4ab"):
+            with connect(Address(HOST, port), SECONDS_MAX, None) as connection:
+                connection.sendall(sent)
+                with pytest.raises(NoReceiptError):
+                    ServerTarget(connection, SECONDS_MAX).finish()
+
+
 @pytest.mark.parametrize("is_secure", [False, True])
 def test_a_receiver_that_refuses_gives_none(
     authority: Authority, *, is_secure: bool

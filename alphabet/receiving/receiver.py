@@ -92,6 +92,7 @@ class Receiver:
                 reader.end()
                 break
         if reader.fault:
+            set_reset(connection, is_on=True)
             self.say(f"{peer}: byte {reader.fault.position}: {reader.fault.cause}")
 
     def _put(self, payloads: list[bytes]) -> None:
