@@ -5,6 +5,7 @@ import io
 import os
 import random
 import select
+import selectors
 import socket
 import ssl
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from alphabet.application import Decoder
 from alphabet.arrival import Received
+from alphabet.framing import FrameReader, decode_length
 from alphabet.journal.journal import Journal
 from alphabet.network.certificates import Certificates, TlsFiles
 from alphabet.network.secure_channel import RECORD_BYTES_MAX, SecureChannel
@@ -22,6 +24,7 @@ from alphabet.network.tls import client_context, server_context
 from alphabet.source.connection import (
     PARTIAL_BYTES_MAX,
     RECEIVE_BYTES,
+    Connection,
     Limits,
     Listener,
 )
@@ -183,6 +186,42 @@ class TestReads:
             for _ in range(2):
                 with pytest.raises(OSError, match="decryption failed"):
                     secure.recv(RECEIVE_BYTES)
+
+
+class TestOurWords:
+    """What TLS itself makes us say, such as the answer to each update of a key."""
+
+    def test_who_does_not_take_them_is_not_read(self, authority: Authority) -> None:
+        """While they wait for room nothing is read, and it is once they are taken."""
+        peer, channel, secure = pair(authority)
+        reader = FrameReader(4, decode_length, 9)
+        connection = Connection(secure, "it", 0, reader, secure=secure)
+        with peer, secure:
+            words = secure.channel.outgoing = memoryview(bytes(32 * KERNEL_BYTES))
+            channel.send(memoryview(b"votes"))
+            peer.sendall(taken(channel))
+            assert connection.events == selectors.EVENT_WRITE
+            with pytest.raises(BlockingIOError):
+                connection.receive()
+            assert select.select([secure], [], [], SECONDS_MAX)[0]
+            while secure.channel.outgoing:
+                with contextlib.suppress(BlockingIOError):
+                    secure.flush()
+                peer.recv(len(words))
+            assert connection.events == selectors.EVENT_READ
+            assert connection.receive() == b"votes"
+
+    def test_what_came_before_the_end_is_read(self, authority: Authority) -> None:
+        """Where nobody is there to take them, what was said before counts."""
+        peer, channel, secure = pair(authority)
+        reader = FrameReader(4, decode_length, 9)
+        connection = Connection(secure, "it", 0, reader, secure=secure)
+        with secure:
+            with peer:
+                channel.send(memoryview(b"votes"))
+                peer.sendall(taken(channel))
+            secure.channel.outgoing = memoryview(b"words")
+            assert connection.receive() == b"votes"
 
 
 class TestFlights:

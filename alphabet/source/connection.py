@@ -165,7 +165,21 @@ class Connection:
     def events(self) -> int:
         """What its socket is watched for: what TLS has to say may wait for room."""
         waits = self.secure is not None and bool(self.secure.channel.outgoing)
-        return selectors.EVENT_READ | (selectors.EVENT_WRITE if waits else 0)
+        return selectors.EVENT_WRITE if waits else selectors.EVENT_READ
+
+    def receive(self) -> bytes:
+        """Read, once what TLS has to say is said: else a peer could make it pile up.
+
+        Raises BlockingIOError where nothing is read yet, and OSError.
+        """
+        if self.secure is not None:
+            try:
+                self.secure.flush()
+            except BlockingIOError:
+                raise
+            except OSError:
+                pass  # What came before is read, and then this is met again.
+        return self.socket.recv(self.read_bytes)
 
     def watch(
         self,

@@ -2,8 +2,9 @@
 
 All of them together hold a bounded number of bytes. Past that, those end first that
 have cost the most: the bytes that they hold, times how long their frame is unfinished.
-Who fills the bound has to hold much for long, so it ends itself; whoever comes then
-with a part of a frame, and goes on, costs next to nothing.
+Few that fill the bound hold much for long, so they end themselves; whoever comes then
+with a part of a small frame, and goes on, costs next to nothing. *Given up:* thousands
+that hold little each outlast a sender whose frames are large and slow.
 
 Pure: who holds is any value that can be a key, and seconds come in.
 """

@@ -255,7 +255,7 @@ class Reception:
                 connection.unwatch()  # Else its answers wait for room, as before.
             return
         try:
-            data = connection.socket.recv(connection.read_bytes)
+            data = connection.receive()
         except BlockingIOError:
             data = b""
             if connection.secure is None:
