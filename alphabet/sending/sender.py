@@ -98,8 +98,7 @@ class ServerTarget:
         """Send all of it, as fast as the server takes it."""
         view = memoryview(data)
         while view:
-            if not self._poll(select.POLLOUT, self.silence_seconds_max):
-                raise self._silent("took nothing")
+            self._await_room()
             try:
                 sent = self.connection.send(view)
             except BlockingIOError:
@@ -124,11 +123,30 @@ class ServerTarget:
         try:
             self.connection.settimeout(self.silence_seconds_max)
             self.connection.shutdown(socket.SHUT_WR)
-            return self._closed()
+            return self._receipt()
         except TimeoutError as error:
             raise self._silent("gave no receipt") from error
         except OSError as error:
             raise self._lost(error) from error
+
+    def _await_room(self) -> None:
+        """Wait until the server takes more; what TLS says meanwhile is no answer."""
+        until = time.monotonic() + self.silence_seconds_max
+        while not self._poll(select.POLLOUT, max(until - time.monotonic(), 0.0)):
+            if time.monotonic() >= until:
+                raise self._silent("took nothing")
+
+    def _receipt(self) -> bool:
+        """Wait for the receipt; a part of one, which only TLS can have, is none."""
+        until = time.monotonic() + self.silence_seconds_max
+        while True:
+            try:
+                return self._closed()
+            except BlockingIOError:
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError from None
+                self.connection.settimeout(left)
 
     def _poll(
         self, events: int, seconds: float | None, fileno: int | None = None
