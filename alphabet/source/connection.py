@@ -205,6 +205,11 @@ class Connection:
         if key.events != self.events:
             traffic.modify(self.secure, self.events, key.data)
 
+    def excuse(self, seconds: float, now: float) -> None:
+        """Count no time in which nobody was read: it was not for it to finish then."""
+        if self.partial_since is not None:
+            self.partial_since = min(self.partial_since + seconds, now)
+
     def overdue(self, now: float, partial_frame_seconds_max: float) -> str | None:
         """Say why it ends now, if it took too long over something."""
         since, seconds = self.partial_since, partial_frame_seconds_max

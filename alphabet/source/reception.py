@@ -81,6 +81,7 @@ class Reception:
     _rests: Rests = attrs.field(factory=Rests, init=False)
     _accept_at: float = attrs.field(default=0.0, init=False)
     _tick_at: float = attrs.field(default=0.0, init=False)
+    _unread_seconds: float = attrs.field(default=0.0, init=False)
 
     def pause(self, *, is_paused: bool) -> None:
         """Stop reading for a while, or go on: the disk is full, or no longer is."""
@@ -126,8 +127,10 @@ class Reception:
             if reads and all(reads):
                 return reads
             seconds = 0.0
+        since = self.clock()
         for key, _ in self._control.select(seconds):
             key.data()
+        self._unread_seconds += self.clock() - since
         self.host.heed()
         # Asked anew: some of it may be read no more.
         found = self._traffic.select(0) if self._may_read else ()
@@ -379,7 +382,9 @@ class Reception:
                 self.close(connection)
         if self.inbox.is_full or self._is_paused:
             return
+        unread_seconds, self._unread_seconds = self._unread_seconds, 0.0
         for connection in self.connections():
+            connection.excuse(unread_seconds, now)
             cause = connection.overdue(now, self.limits.partial_frame_seconds_max)
             if cause is not None:
                 self._refuse(connection, cause)
