@@ -141,6 +141,11 @@ class Connection:
         return 0 if self.secure is None else self.secure.channel.held_bytes
 
     @property
+    def host(self) -> str:
+        """Where its peer is."""
+        return self.peer.rpartition(":")[0]
+
+    @property
     def held_bytes(self) -> int:
         """How much it holds of what is unfinished, in TLS too."""
         return self.partial_bytes + self.sealed_bytes

@@ -2,14 +2,16 @@
 
 All of them together hold a bounded number of bytes. Past that, those end first that
 have cost the most: the bytes that they hold, times how long their frame is unfinished.
-Few that fill the bound hold much for long, so they end themselves; whoever comes then
-with a part of a small frame, and goes on, costs next to nothing. *Given up:* thousands
-that hold little each outlast a sender whose frames are large and slow.
+The sum of a host's comes before each one's, so thousands that hold little each are no
+better off. Who fills the bound has to hold much for long, so it ends itself; whoever
+comes then with a part of a frame, and goes on, costs next to nothing. *Given up:* of
+one host, thousands outlast a sender whose frames are large and slow.
 
 Pure: who holds is any value that can be a key, and seconds come in.
 """
 
-from collections.abc import Hashable
+from collections import defaultdict
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 import attrs
@@ -23,8 +25,12 @@ _NOTHING = (0, 0.0)
 
 @attrs.define
 class PartialFrames(Generic[Holder]):
-    """Who holds how much of an unfinished frame, and since when."""
+    """Who holds how much of an unfinished frame, and since when.
 
+    `host` tells where a holder is; all that are there answer for each other.
+    """
+
+    host: Callable[[Holder], Hashable]
     held_bytes: int = attrs.field(default=0, init=False)
     _held: dict[Holder, tuple[int, float]] = attrs.field(factory=dict, init=False)
 
@@ -47,10 +53,15 @@ class PartialFrames(Generic[Holder]):
         """
         if self.held_bytes <= bytes_max:
             return []
+        costs: dict[Holder, float] = {}
+        costs_of_hosts: dict[Hashable, float] = defaultdict(float)
+        for holder, (held_bytes, since) in self._held.items():
+            costs[holder] = held_bytes * max(now - since, 0.0)
+            costs_of_hosts[self.host(holder)] += costs[holder]
 
-        def cost(holder: Holder) -> tuple[float, int]:
-            held_bytes, since = self._held[holder]
-            return held_bytes * max(now - since, 0.0), held_bytes
+        def cost(holder: Holder) -> tuple[float, float, int]:
+            of_host = costs_of_hosts[self.host(holder)]
+            return of_host, costs[holder], self._held[holder][0]
 
         too_many = self.held_bytes - (bytes_max - bytes_max // ROOM_SHARE)
         found: list[Holder] = []

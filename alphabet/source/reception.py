@@ -70,7 +70,7 @@ class Reception:
     _control: selectors.DefaultSelector = attrs.Factory(selectors.DefaultSelector)
     _traffic: selectors.DefaultSelector = attrs.Factory(selectors.DefaultSelector)
     _unfinished: PartialFrames[Connection] = attrs.field(
-        factory=PartialFrames, init=False
+        factory=lambda: PartialFrames(lambda connection: connection.host), init=False
     )
     _farewells: set[Connection] = attrs.field(factory=set, init=False)
     _has_told_pause: bool = attrs.field(default=False, init=False)
