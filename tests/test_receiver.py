@@ -126,7 +126,8 @@ class TestReceiver:
             with receiver.connect() as server:
                 length = (FRAME_BYTES_MAX + 1).to_bytes(4, "big")
                 server.sendall(output(1) + length + output(9))
-                assert server.recv(1) == b""
+                with pytest.raises(ConnectionResetError):
+                    server.recv(1)
             with receiver.connect() as server:
                 server.sendall(outputs(2, 3))
             assert receiver.ended() == outputs(1, 3)
@@ -245,7 +246,7 @@ class TestCommand:
             result = CliRunner().invoke(receive, ["--listen", address])
         assert (result.exit_code, result.stdout) == (3, "")
         assert result.stderr.startswith(
-            f"Error: cannot listen at {address} (Address already in use); give another"
+            f"Error: cannot listen on {address}: Address already in use; give another"
         )
 
     def test_a_file_that_cannot_be_opened_is_said(self, tmp_path: Path) -> None:

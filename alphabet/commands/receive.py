@@ -194,8 +194,8 @@ def _listening(address: Address) -> socket.socket:
         # Python adds the address, which stands in the line already.
         cause, _, _ = str(error.strerror).partition(" (while")
         raise CannotServeError(
-            f"cannot listen at {address} ({cause});"
-            " give another --listen HOST:PORT, port 0 takes a free one"
+            f"cannot listen on {address}: {cause}; give another address with --listen"
+            " HOST:PORT (port 0 takes a free one)"
         ) from error
 
 
