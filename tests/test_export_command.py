@@ -345,7 +345,7 @@ class TestFailures:
         """Without its library it says how to install it, and makes nothing."""
         monkeypatch.setitem(sys.modules, "pyarrow", None)
         done = run("export", data, to)
-        self.check(done, 3, "pip install 'alphabet-votes[parquet]'")
+        self.check(done, 3, "pip install '.[parquet]' in the checkout")
         assert not to.exists()
 
 

@@ -751,6 +751,6 @@ class TestProcess:
         assert (done.returncode, done.stdout) == (3, "")
         assert done.stderr == (
             "alphabet-replay: drawing needs matplotlib: pip install "
-            "'alphabet-votes[plot]'\n"
+            "'.[plot]' in the checkout\n"
         )
         assert list(tmp_path.iterdir()) == []

@@ -46,7 +46,7 @@ def check_installed() -> None:
         import pyspark  # noqa: F401 - asked for, not used
     except ImportError as error:
         raise SparkError(
-            "pyspark is not installed: pip install 'alphabet-votes[spark]'"
+            "pyspark is not installed: pip install '.[spark]' in the checkout"
         ) from error
     home = os.environ.get("JAVA_HOME")
     java = Path(home, "bin", "java") if home else "java"

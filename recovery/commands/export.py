@@ -188,7 +188,7 @@ def _require_pyarrow() -> None:
         importlib.import_module("pyarrow")
     except ImportError as error:
         raise CannotServeError(
-            "export needs pyarrow: pip install 'alphabet-votes[parquet]'"
+            "export needs pyarrow: pip install '.[parquet]' in the checkout"
         ) from error
 
 

@@ -61,7 +61,7 @@ class MissingLibraryError(Exception):
 
     def __str__(self) -> str:
         """Say how to get it."""
-        return "drawing needs matplotlib: pip install 'alphabet-votes[plot]'"
+        return "drawing needs matplotlib: pip install '.[plot]' in the checkout"
 
 
 def check_library() -> None:
