@@ -191,12 +191,11 @@ def _listening(address: Address) -> socket.socket:
     try:
         return socket.create_server((address.host, address.port), family=family)
     except OSError as error:
+        from alphabet.network.listening import BindError
+
         # Python adds the address, which stands in the line already.
         cause, _, _ = str(error.strerror).partition(" (while")
-        raise CannotServeError(
-            f"cannot listen on {address}: {cause}; give another address with --listen"
-            " HOST:PORT (port 0 takes a free one)"
-        ) from error
+        raise CannotServeError(str(BindError(address, cause, "listen"))) from error
 
 
 @contextlib.contextmanager
