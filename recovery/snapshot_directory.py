@@ -45,8 +45,9 @@ def read_snapshot(file: Path) -> Snapshot:
             if not stat.S_ISREG(found.st_mode):
                 raise SnapshotError("it cannot be read: it is no regular file")
             data = stream.read(min(HEAD_BYTES, found.st_size))
-            if announced_bytes(data) > len(data):
-                data = _read_large(stream, announced_bytes(data), found.st_size)
+            told_bytes = announced_bytes(data)
+            if told_bytes > len(data):
+                data = _read_large(stream, told_bytes, found.st_size)
     except OSError as error:
         raise SnapshotError(f"it cannot be read: {error.strerror}") from error
     return Snapshot.decode(data)

@@ -203,7 +203,7 @@ class Connection:
             self.watched_by = None
 
     def await_room(self, traffic: selectors.BaseSelector) -> None:
-        """Be read in `traffic`, if it is, also when the peer takes more of that."""
+        """Be watched in `traffic`, if it is, for room while TLS has words to say."""
         if self.secure is None or self.watched_by is not traffic:
             return
         key = traffic.get_key(self.secure)

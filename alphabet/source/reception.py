@@ -271,18 +271,18 @@ class Reception:
                 self._half_closed(connection)
                 return
         connection.receive_bytes = min(2 * connection.receive_bytes, RECEIVE_BYTES)
-        self._frame(connection, data)
+        self._frame(connection, data, now)
         connection.last_arrival = self.inbox.arrived
         connection.await_room(self._traffic)
 
-    def _frame(self, connection: Connection, data: bytes) -> None:
+    def _frame(self, connection: Connection, data: bytes, now: float) -> None:
         """Hand on the whole frames; judge what is left."""
         self.received_bytes += len(data)
         reader = connection.reader
         frames = reader.receive(data)
         # What came in earlier pieces weighs too, and a run borrows all of its read.
         earlier_bytes = max(connection.partial_bytes - reader.partial_bytes, 0)
-        connection.take_stock(self.clock(), is_progress=bool(frames.count))
+        connection.take_stock(now, is_progress=bool(frames.count))
         since = connection.unfinished_since
         self._unfinished.hold(connection, connection.held_bytes, since)
         if frames.count:
@@ -290,12 +290,12 @@ class Reception:
         if reader.fault is not None and self._is_heard(connection):
             self.host.refuse(connection, explain_tls(reader.fault))
         if self._unfinished.held_bytes > self.limits.partial_bytes_max:
-            self._end_excess()
+            self._end_excess(now)
 
-    def _end_excess(self) -> None:
+    def _end_excess(self, now: float) -> None:
         most = self.limits.partial_bytes_max
         cause = f"unfinished frames hold {most} bytes, and this one cost the most"
-        for connection in self._unfinished.excess(most, self.clock()):
+        for connection in self._unfinished.excess(most, now):
             if self._is_heard(connection):
                 self._refuse(connection, cause)
 
