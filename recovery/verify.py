@@ -15,6 +15,7 @@ from log.errors import DamagedError
 from log.lmdb_check import FREE_LIST, NAMES, Flaw, Structure
 from log.log import Log
 from log.store import BLOCKS, STREAMS
+from recovery.counted import counted
 from recovery.errors import AheadError, RecoveryError, SnapshotError, StateError
 from recovery.replay import Replayer, StateMachine, agrees, replay_block
 from recovery.snapshot import Snapshot
@@ -279,8 +280,8 @@ class Verifier:
             self._result.blocks += 1
             self._result.events += block.records.count
         else:
-            count = block.records.count
-            reason = "1 event is lost" if count == 1 else f"{count} events are lost"
+            lost = counted(block.records.count, "event is", "events are")
+            reason = f"{lost} lost"
             first, last = block.first_sequence, block.last_sequence
             self._find(GAP, "block", reason, first, last)
             self._is_state_known = False

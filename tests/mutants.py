@@ -70,6 +70,7 @@ TESTS = {
     "recovery/commands/watch.py": "state_command import_command",
     "recovery/compact.py": "compact",
     "recovery/copying.py": "copying",
+    "recovery/counted.py": "counted",
     "recovery/damage/block_scan.py": "block_scan chain",
     "recovery/damage/chain.py": "chain",
     "recovery/damage/part_checksums.py": "part_checksums",

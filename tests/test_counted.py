@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphabet.counted import counted
+from recovery.counted import counted
 
 
 @given(count=st.integers(0, 2**64))

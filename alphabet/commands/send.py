@@ -20,12 +20,12 @@ from alphabet.command_line import (
     read_cookie,
     tls_options,
 )
-from alphabet.counted import counted
 from alphabet.network.address import Address
 from alphabet.network.dialing import connect
 from alphabet.sending.sender import NoReceiptError, Sender, ServerTarget, StreamTarget
 from alphabet.sending.vote_choice import STANDARD, VoteChoice
 from alphabet.sending.vote_pump import pump
+from recovery.counted import counted
 
 if TYPE_CHECKING:
     import ssl

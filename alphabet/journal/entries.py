@@ -14,8 +14,8 @@ from typing import ParamSpec
 
 import attrs
 
-from alphabet.counted import counted
 from log.row import Reject
+from recovery.counted import counted
 
 INFO, WARNING, ERROR = "info", "warning", "error"
 """As it should be; somebody should look at it; it does not work any more."""

@@ -13,7 +13,6 @@ import attrs
 import click
 
 from alphabet.command_line import CannotServeError, DamageError
-from alphabet.counted import counted
 from alphabet.sending.connector_target import ConnectorTarget
 from alphabet.sending.sender import NoReceiptError, Sender
 from alphabet.sending.spread import Spread
@@ -21,6 +20,7 @@ from alphabet.sending.spread_target import Branch, SpreadTarget
 from alphabet.sending.stream_send import StoppedError, all_durable, pump_stream
 from alphabet.sending.vote_input import CHUNK_VOTES, VoteInputError, cut_votes
 from alphabet.sending.vote_pump import pump
+from recovery.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

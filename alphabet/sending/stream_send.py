@@ -19,10 +19,10 @@ import click
 
 from alphabet.command_line import INTERRUPTED, CannotServeError, DamageError
 from alphabet.connector.client import ConnectorClient, PointError
-from alphabet.counted import counted
 from alphabet.sending.connector_target import ConnectorTarget
 from alphabet.sending.sender import NoReceiptError, Sender
 from alphabet.sending.vote_input import VoteInputError, cut_votes
+from recovery.counted import counted
 
 if TYPE_CHECKING:
     import ssl

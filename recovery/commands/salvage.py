@@ -15,7 +15,6 @@ from alphabet.command_line import (
     option,
     sigterm_as_sigint,
 )
-from alphabet.counted import counted
 from log.block import SEQUENCE_MAX
 from log.directory import LOCK, DataDirectory
 from log.errors import CommitError, DirectoryError, DiskFullError, LockedError
@@ -30,6 +29,7 @@ from recovery.commands.place import (
     to_argument,
 )
 from recovery.commands.progress import progress
+from recovery.counted import counted
 from recovery.damage.raw_file import RawFile
 from recovery.damage.salvage import (
     Describe,

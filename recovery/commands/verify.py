@@ -8,7 +8,6 @@ import attrs
 import click
 
 from alphabet.command_line import DamageError, option
-from alphabet.counted import counted
 from log.directory import DataDirectory
 from log.errors import DamagedError, LogError
 from log.lmdb_check import Structure
@@ -21,6 +20,7 @@ from recovery.commands.place import (
     opened,
 )
 from recovery.commands.progress import progress
+from recovery.counted import counted
 from recovery.description import finding_line
 from recovery.verify import (
     DAMAGE,
